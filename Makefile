@@ -1,0 +1,51 @@
+# `make demo` and `make test` do all set-up themselves: a virtual environment in .venv, built once
+# and again when pyproject.toml changes. Needs Python 3.11 and nothing else.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out
+STAMP := $(VENV)/.ready
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export FLWR_TELEMETRY_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo superlink test lint types imports unit bench clean
+
+help:  ## Say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+setup: $(STAMP)  ## Build the virtual environment
+
+demo: $(STAMP)  ## 798 real shopping histories learn together; report in out/demo/
+	$(BIN)/homebody demo --out $(OUT)/demo --json $(OUT)/demo/demo.json
+
+superlink: $(STAMP)  ## One round over a real SuperLink: TLS, node keys, hostile devices
+	$(BIN)/homebody demo --superlink --out $(OUT)/superlink --json $(OUT)/superlink/round.json
+
+test: $(STAMP) lint types imports unit  ## All that CI runs
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+imports: $(STAMP)
+	$(BIN)/lint-imports
+
+unit: $(STAMP)
+	$(BIN)/pytest
+
+bench: $(STAMP)  ## Ratios against named peers; tables and JSON in out/bench/
+	$(BIN)/python -m benchmarks --out $(OUT)/bench
+
+clean:  ## Remove the virtual environment and every output
+	rm -rf $(VENV) $(OUT) build dist *.egg-info

@@ -1,0 +1,36 @@
+"""Intelligence: what the device computes for its person. Importing it loads numpy and nothing heavier."""
+
+from client_sdk.intelligence.categories import ItemCategories
+from client_sdk.intelligence.history import History, own_frequency, recency, statistics_vector
+from client_sdk.intelligence.population import score_many, solve_many
+from client_sdk.intelligence.ranker import (
+    history_vector,
+    score_all,
+    score_items,
+    solve_private_vector,
+    top_k,
+)
+from client_sdk.intelligence.reasons import Reason, contributions, explain, similar
+from client_sdk.intelligence.table import RankerSettings, RankerTable, ReleaseFormatError
+
+__all__ = [
+    "History",
+    "ItemCategories",
+    "RankerSettings",
+    "RankerTable",
+    "Reason",
+    "ReleaseFormatError",
+    "contributions",
+    "explain",
+    "history_vector",
+    "own_frequency",
+    "recency",
+    "score_all",
+    "score_items",
+    "score_many",
+    "similar",
+    "solve_many",
+    "solve_private_vector",
+    "statistics_vector",
+    "top_k",
+]

@@ -1,0 +1,69 @@
+"""The category of every item, as numbers, so that a category costs one gather for the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from client_sdk.intelligence.history import FloatArray, IndexArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ItemCategories:
+    """One category an item.
+
+    Attributes:
+        codes: int32[n], the category number of each item.
+        names: the category of each number; the empty name means "no category".
+        sizes: float32[g], the number of items of each category, >= 1.
+
+    Example:
+        >>> ItemCategories.from_names(["tea", "", "tea"]).sizes.tolist()
+        [1.0, 2.0]
+    """
+
+    codes: IndexArray
+    names: tuple[str, ...]
+    sizes: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check that every code has a name and a size."""
+        groups = len(self.names)
+        if self.codes.dtype != np.int32 or self.codes.ndim != 1:
+            raise ValueError("codes must be int32[n]; use ItemCategories.from_names")
+        if len(self.codes) and (self.codes.min() < 0 or self.codes.max() >= groups):
+            raise ValueError(f"codes must be from 0 to {groups - 1}")
+        if self.sizes.shape != (groups,) or bool(np.any(self.sizes < 1)):
+            raise ValueError("sizes must hold one number >= 1 for each category")
+
+    @classmethod
+    def from_names(cls, names: Sequence[str]) -> ItemCategories:
+        """Number the categories of a catalogue, given one name an item ("" for none)."""
+        unique = sorted(set(names))
+        number = {name: code for code, name in enumerate(unique)}
+        codes = np.array([number[name] for name in names], np.int32)
+        sizes = np.bincount(codes, minlength=len(unique)).astype(np.float32)
+        return cls(codes=codes, names=tuple(unique), sizes=sizes)
+
+    def affinity(self, items: IndexArray, weights: FloatArray, size_power: float) -> FloatArray:
+        """Say how much a person leans to each category.
+
+        Args:
+            items: int32[m], the person's items.
+            weights: float32[m] >= 0, what each counts.
+            size_power: 0 gives the share of the weight, 1 the share per item of the category.
+
+        Returns:
+            float32[g], in [0, 1], summing to at most 1; 0 for items without a category.
+        """
+        total = np.zeros(len(self.names), np.float64)
+        np.add.at(total, self.codes[items], weights)
+        if self.names and self.names[0] == "":
+            total[0] = 0.0
+        total /= self.sizes**size_power
+        if (top := total.sum()) > 0:
+            total /= top
+        share: FloatArray = total.astype(np.float32)
+        return share

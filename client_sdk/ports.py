@@ -1,0 +1,29 @@
+"""What an app may plug in. Every port has a fake in `client_sdk.testing`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now_s(self) -> float:
+        """Seconds since 1970 (UTC)."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Keeps small secrets where the platform keeps them best."""
+
+    def load(self, name: str) -> bytes | None:
+        """Return the secret, or None where there is none."""
+        ...
+
+    def store(self, name: str, secret: bytes) -> None:
+        """Keep the secret, durably, in place of an older one."""
+        ...
+
+    def destroy(self, name: str) -> None:
+        """Make the secret irrecoverable; nothing happens where there is none."""
+        ...
