@@ -1,0 +1,83 @@
+"""Homebody's device SDK: personalization that stays home.
+
+Importing this package loads the standard library only; a name loads its room when it is first used.
+
+>>> import client_sdk
+>>> client_sdk.Homebody.__name__
+'Homebody'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from client_sdk.errors import (
+        ConsentRequiredError,
+        HomebodyError,
+        ReleaseRejectedError,
+        ServerUnreachableError,
+        VaultError,
+    )
+    from client_sdk.federation.consent import ConsentState
+    from client_sdk.home import Homebody, Tracked, TrackedMany, UpdateResult
+    from client_sdk.keys import FileKeyStore
+    from client_sdk.shelf import RankedItem
+    from client_sdk.signals.events import Event, EventKind
+    from client_sdk.version import SDK_VERSION
+    from client_sdk.wire import DEFAULT_POLICY, Catalogue, ConsentPolicy, Item, Purpose
+
+_ROOMS: Final = {
+    "client_sdk.errors": (
+        "ConsentRequiredError",
+        "HomebodyError",
+        "ReleaseRejectedError",
+        "ServerUnreachableError",
+        "VaultError",
+    ),
+    "client_sdk.federation.consent": ("ConsentState",),
+    "client_sdk.home": ("Homebody", "Tracked", "TrackedMany", "UpdateResult"),
+    "client_sdk.keys": ("FileKeyStore",),
+    "client_sdk.shelf": ("RankedItem",),
+    "client_sdk.signals.events": ("Event", "EventKind"),
+    "client_sdk.version": ("SDK_VERSION",),
+    "client_sdk.wire": ("DEFAULT_POLICY", "Catalogue", "ConsentPolicy", "Item", "Purpose"),
+}
+_ROOM_OF: Final = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "SDK_VERSION",
+    "Catalogue",
+    "ConsentPolicy",
+    "ConsentRequiredError",
+    "ConsentState",
+    "Event",
+    "EventKind",
+    "FileKeyStore",
+    "Homebody",
+    "HomebodyError",
+    "Item",
+    "Purpose",
+    "RankedItem",
+    "ReleaseRejectedError",
+    "ServerUnreachableError",
+    "Tracked",
+    "TrackedMany",
+    "UpdateResult",
+    "VaultError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module 'client_sdk' has no attribute {name!r}")
+    value = getattr(import_module(room), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""Intelligence: what the device computes for its person. Importing it loads numpy and nothing heavier."""
+"""What the device computes for its person. Importing it loads nothing heavier than numpy."""
 
 from client_sdk.intelligence.categories import ItemCategories
 from client_sdk.intelligence.history import History, own_frequency, recency, statistics_vector
@@ -12,10 +12,12 @@ from client_sdk.intelligence.ranker import (
 )
 from client_sdk.intelligence.reasons import Reason, contributions, explain, similar
 from client_sdk.intelligence.table import RankerSettings, RankerTable, ReleaseFormatError
+from client_sdk.intelligence.words import ItemWords
 
 __all__ = [
     "History",
     "ItemCategories",
+    "ItemWords",
     "RankerSettings",
     "RankerTable",
     "Reason",

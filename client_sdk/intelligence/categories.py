@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from client_sdk.intelligence.history import FloatArray, IndexArray
 
@@ -15,7 +16,7 @@ class ItemCategories:
     """One category an item.
 
     Attributes:
-        codes: int32[n], the category number of each item.
+        codes: intp[n] (numpy gathers fastest by it), the category number of each item.
         names: the category of each number; the empty name means "no category".
         sizes: float32[g], the number of items of each category, >= 1.
 
@@ -24,15 +25,15 @@ class ItemCategories:
         [1.0, 2.0]
     """
 
-    codes: IndexArray
+    codes: npt.NDArray[np.intp]
     names: tuple[str, ...]
     sizes: FloatArray
 
     def __post_init__(self) -> None:
         """Check that every code has a name and a size."""
         groups = len(self.names)
-        if self.codes.dtype != np.int32 or self.codes.ndim != 1:
-            raise ValueError("codes must be int32[n]; use ItemCategories.from_names")
+        if self.codes.dtype != np.intp or self.codes.ndim != 1:
+            raise ValueError("codes must be intp[n]; use ItemCategories.from_names")
         if len(self.codes) and (self.codes.min() < 0 or self.codes.max() >= groups):
             raise ValueError(f"codes must be from 0 to {groups - 1}")
         if self.sizes.shape != (groups,) or bool(np.any(self.sizes < 1)):
@@ -43,7 +44,7 @@ class ItemCategories:
         """Number the categories of a catalogue, given one name an item ("" for none)."""
         unique = sorted(set(names))
         number = {name: code for code, name in enumerate(unique)}
-        codes = np.array([number[name] for name in names], np.int32)
+        codes = np.array([number[name] for name in names], np.intp)
         sizes = np.bincount(codes, minlength=len(unique)).astype(np.float32)
         return cls(codes=codes, names=tuple(unique), sizes=sizes)
 

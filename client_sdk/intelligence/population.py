@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from client_sdk.intelligence.categories import ItemCategories
 from client_sdk.intelligence.history import FloatArray, History, own_frequency
-from client_sdk.intelligence.ranker import history_vector, solve_private_vector
+from client_sdk.intelligence.ranker import check_catalogue, history_vector, solve_private_vector
 from client_sdk.intelligence.table import RankerSettings, RankerTable
+from client_sdk.intelligence.words import ItemWords
 
 
 def solve_many(table: RankerTable, histories: Sequence[History]) -> FloatArray:
@@ -31,6 +31,8 @@ def score_many(
     vectors: FloatArray,
     histories: Sequence[History],
     categories: ItemCategories | None = None,
+    *,
+    words: ItemWords | None = None,
 ) -> FloatArray:
     """Score the whole catalogue for P people.
 
@@ -40,6 +42,7 @@ def score_many(
         vectors: float32[P, r], from `solve_many`.
         histories: the P people's histories.
         categories: the catalogue's categories.
+        words: the words of the catalogue's names.
 
     Returns:
         float32[P, n]: 4 P n bytes, so pass people in blocks.
@@ -48,23 +51,23 @@ def score_many(
         raise ValueError(
             f"vectors must be float32[{len(histories)}, {table.rank}], got {vectors.shape}"
         )
-    if categories is not None and len(categories.codes) != table.n_items:
-        raise ValueError(f"categories must name {table.n_items} items, got {len(categories.codes)}")
+    check_catalogue(table, categories, words)
     together = np.float32(settings.together_weight)
     scores: FloatArray = np.matmul(vectors * together, table.factors.T)
     scores *= table.scale
-    scores += table.popularity * np.float32(settings.popularity_weight) + table.bias * together
+    scores += table.prior_for(settings)
     for row, history in enumerate(histories):
-        _add_own(scores[row], table, settings, history, categories)
+        _add_own(scores[row], table, settings, history, categories, words)
     return scores
 
 
-def _add_own(
+def _add_own(  # noqa: PLR0917 -- one caller, in this file
     scores: FloatArray,
     table: RankerTable,
     settings: RankerSettings,
     history: History,
     categories: ItemCategories | None,
+    words: ItemWords | None,
 ) -> None:
     """Add, in place, what depends on one person's items and categories."""
     items, x = history_vector(table, history)
@@ -73,10 +76,6 @@ def _add_own(
     scores[items] += own * np.float32(settings.own_weight) - itself
     if categories is not None and settings.category_weight and len(history):
         share = categories.affinity(history.items, own, settings.category_size_power)
-        scores += _gather(share * np.float32(settings.category_weight), categories.codes)
-
-
-def _gather(values: FloatArray, codes: npt.NDArray[np.int32]) -> FloatArray:
-    """Give each item its category's value."""
-    gathered: FloatArray = values[codes]
-    return gathered
+        scores += (share * np.float32(settings.category_weight)).take(categories.codes)
+    if words is not None and settings.word_weight:
+        scores += words.affinity(history.items, own) * np.float32(settings.word_weight)

@@ -3,7 +3,9 @@
 The score of item j for a person with unit-norm history x, own unit-norm frequency o and
 category affinity a, under the settings' weights w:
 
-    score_j = w_together (c_j (u f_j - x_j s_j) + b_j) + w_own o_j + w_category a_cat(j) + w_popularity p_j
+    score_j = w_together (c_j (u f_j - x_j s_j) + b_j)
+            + w_own o_j + w_category a_cat(j) + w_words z_j + w_popularity p_j
+with z the affinity to the item's words. The word part is 0 where no words are given.
 
 Rules a reader can check line by line:
 
@@ -18,7 +20,7 @@ Rules a reader can check line by line:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +34,15 @@ from client_sdk.intelligence.history import (
     statistics_vector,
 )
 from client_sdk.intelligence.table import RankerSettings, RankerTable, ReleaseFormatError
+from client_sdk.intelligence.words import ItemWords
+
+_LOWEST: Final = np.finfo(np.float32).min
 
 __all__ = [
     "RankerSettings",
     "RankerTable",
     "ReleaseFormatError",
+    "check_catalogue",
     "history_vector",
     "ridge_inverse",
     "score_all",
@@ -103,6 +109,8 @@ def score_all(
     u: FloatArray,
     history: History,
     categories: ItemCategories | None = None,
+    *,
+    words: ItemWords | None = None,
 ) -> FloatArray:
     """Score the whole catalogue for one person.
 
@@ -112,6 +120,7 @@ def score_all(
         u: float32[r], from `solve_private_vector`.
         history: what the person did.
         categories: the catalogue's categories; without them that part is left out.
+        words: the words of the catalogue's names; without them that part is left out.
 
     Returns:
         float32[n], higher is better.
@@ -126,15 +135,17 @@ def score_all(
         >>> top_k(score_all(table, table.settings, u, history), 2).tolist()
         [2, 0]
     """
-    _check(table, u, categories)
+    _check(table, u, categories, words)
     items, x = history_vector(table, history)
+    own = own_frequency(history, half_life_days=settings.own_half_life_days)
     scores = _table_scores(table, settings, u, None)
-    together = settings.together_weight * table.scale[items] * table.self_weight[items] * x
-    scores[items] += _own(settings, history) - together
-    if (
-        affinity := _affinity(settings, history, categories)
-    ) is not None and categories is not None:
-        scores += affinity[categories.codes]
+    itself = settings.together_weight * table.scale[items] * table.self_weight[items] * x
+    scores[items] += own * np.float32(settings.own_weight) - itself
+    if categories is not None and settings.category_weight:
+        affinity = _affinity(settings, history, own, categories)
+        scores += affinity.take(categories.codes)
+    if words is not None and settings.word_weight:
+        scores += words.affinity(history.items, own) * np.float32(settings.word_weight)
     return scores
 
 
@@ -144,7 +155,9 @@ def score_items(
     u: FloatArray,
     history: History,
     items: npt.NDArray[Any],
+    *,
     categories: ItemCategories | None = None,
+    words: ItemWords | None = None,
 ) -> FloatArray:
     """Score some candidates: the same numbers as `score_all`, at the cost of those items only.
 
@@ -155,30 +168,32 @@ def score_items(
         history: what the person did.
         items: int[m], indices of the candidates, in any order.
         categories: the catalogue's categories.
+        words: the words of the catalogue's names.
 
     Returns:
         float32[m], aligned with ``items``.
     """
-    _check(table, u, categories)
+    _check(table, u, categories, words)
     wanted = np.asarray(items)
     if wanted.ndim != 1 or not np.issubdtype(wanted.dtype, np.integer):
         raise ValueError(f"items must be int[m], got {wanted.dtype} of shape {wanted.shape}")
     if len(wanted) and (wanted.min() < 0 or wanted.max() >= table.n_items):
         raise ValueError(f"items must be from 0 to {table.n_items - 1}")
     had, x = history_vector(table, history)
+    own = own_frequency(history, half_life_days=settings.own_half_life_days)
     scores = _table_scores(table, settings, u, wanted)
     if len(had):
         at = np.minimum(np.searchsorted(had, wanted), len(had) - 1)
         known = np.flatnonzero(had[at] == wanted)
-        rows = wanted[known]
-        together = (
-            settings.together_weight * table.scale[rows] * table.self_weight[rows] * x[at[known]]
-        )
-        scores[known] += _own(settings, history)[at[known]] - together
-    if (
-        affinity := _affinity(settings, history, categories)
-    ) is not None and categories is not None:
-        scores += affinity[categories.codes[wanted]]
+        rows, at = wanted[known], at[known]
+        itself = settings.together_weight * table.scale[rows] * table.self_weight[rows] * x[at]
+        scores[known] += own[at] * np.float32(settings.own_weight) - itself
+    if categories is not None and settings.category_weight:
+        affinity = _affinity(settings, history, own, categories)
+        scores += affinity.take(categories.codes[wanted])
+    if words is not None and settings.word_weight:
+        leaning = words.affinity_of(wanted.astype(np.intp), history.items, own)
+        scores += leaning * np.float32(settings.word_weight)
     return scores
 
 
@@ -210,58 +225,63 @@ def top_k(scores: FloatArray, k: int, exclude: npt.ArrayLike | None = None) -> n
     if k == 0:
         return np.zeros(0, np.intp)
     cut = len(scores) - k
-    best = np.argpartition(scores, cut)[cut:]
-    threshold = scores[best].min()
-    # NaN sorts behind every number, so one NaN anywhere shows up here.
-    if np.isnan(threshold):
+    # Half the time of argpartition, and it shows where the ties are.
+    best = np.partition(scores, cut)[cut:]
+    # NaN sorts behind every number, so one NaN anywhere is among the best.
+    if np.isnan(best).any():
         raise ValueError("scores must not be NaN")
-    above = best[scores[best] > threshold]
-    if threshold > -np.inf:
-        # argpartition keeps an arbitrary few of the items that tie at the threshold.
-        tied = np.flatnonzero(scores == threshold)[: k - len(above)]
-        above = np.concatenate([above, tied])
-    order: npt.NDArray[np.intp] = above[np.lexsort((above, -scores[above]))]
+    found = np.flatnonzero(scores >= max(best[0], _LOWEST))
+    order: npt.NDArray[np.intp] = found[np.lexsort((found, -scores[found]))][:k]
     return order
 
 
-def _check(table: RankerTable, u: FloatArray, categories: ItemCategories | None) -> None:
+def check_catalogue(
+    table: RankerTable, categories: ItemCategories | None, words: ItemWords | None
+) -> None:
+    """Refuse categories or words of another catalogue than the table's."""
+    for what, named in (
+        ("categories", table.n_items if categories is None else len(categories.codes)),
+        ("words", table.n_items if words is None else words.n_items),
+    ):
+        if named != table.n_items:
+            raise ValueError(
+                f"{what} must name {table.n_items} items, got {named}; "
+                "use the catalogue of this release"
+            )
+
+
+def _check(
+    table: RankerTable,
+    u: FloatArray,
+    categories: ItemCategories | None,
+    words: ItemWords | None,
+) -> None:
     """Refuse arguments that belong to another release."""
     if u.shape != (table.rank,):
         raise ValueError(f"u must be float32[{table.rank}] for this table, got shape {u.shape}")
-    if categories is not None and len(categories.codes) != table.n_items:
-        raise ValueError(
-            f"categories must name {table.n_items} items, got {len(categories.codes)}; "
-            "use the catalogue of this release"
-        )
+    check_catalogue(table, categories, words)
 
 
 def _table_scores(
     table: RankerTable, settings: RankerSettings, u: FloatArray, items: npt.NDArray[Any] | None
 ) -> FloatArray:
-    """Score what does not depend on single history items, in one new array and one scratch array."""
-    chosen: Any = slice(None) if items is None else items
-    weighted = np.asarray(u, np.float32) * np.float32(settings.together_weight)
-    scores: FloatArray = table.factors[chosen] @ weighted
-    scores *= table.scale[chosen]
-    prior = table.popularity[chosen] * np.float32(settings.popularity_weight)
-    scores += prior
-    np.multiply(table.bias[chosen], np.float32(settings.together_weight), out=prior)
-    scores += prior
+    """Score what does not depend on single history items; the table's prior is cached."""
+    prior = table.prior if settings == table.settings else table.prior_for(settings)
+    weighted = u.astype(np.float32) * np.float32(settings.together_weight)
+    if items is None:
+        scores: FloatArray = np.matmul(table.factors, weighted)
+        scores *= table.scale
+        scores += prior
+        return scores
+    scores = np.matmul(table.factors[items], weighted)
+    scores *= table.scale[items]
+    scores += prior[items]
     return scores
 
 
-def _own(settings: RankerSettings, history: History) -> FloatArray:
-    """Give w_own o over the history's items."""
-    own = own_frequency(history, half_life_days=settings.own_half_life_days)
-    return own * np.float32(settings.own_weight)
-
-
 def _affinity(
-    settings: RankerSettings, history: History, categories: ItemCategories | None
-) -> FloatArray | None:
-    """Give w_category a, float32[g], or nothing when it cannot matter."""
-    if categories is None or settings.category_weight == 0 or not len(history):
-        return None
-    own = own_frequency(history, half_life_days=settings.own_half_life_days)
+    settings: RankerSettings, history: History, own: FloatArray, categories: ItemCategories
+) -> FloatArray:
+    """Give w_category a, float32[g]."""
     share = categories.affinity(history.items, own, settings.category_size_power)
     return share * np.float32(settings.category_weight)

@@ -8,9 +8,10 @@ from typing import Final, Literal
 import numpy as np
 
 from client_sdk.intelligence.categories import ItemCategories
-from client_sdk.intelligence.history import FloatArray, History
-from client_sdk.intelligence.ranker import history_vector, ridge_inverse, top_k
+from client_sdk.intelligence.history import FloatArray, History, own_frequency
+from client_sdk.intelligence.ranker import check_catalogue, history_vector, ridge_inverse, top_k
 from client_sdk.intelligence.table import RankerTable
+from client_sdk.intelligence.words import ItemWords
 
 ReasonKind = Literal["rebuy", "because-of", "category", "popular"]
 
@@ -27,9 +28,9 @@ class Reason:
         item: the history's item that speaks for it; the item itself for ``rebuy``; else None.
         category: the name of the category for ``category``; else None.
         times: how often the person had the item (``rebuy``) or the item that speaks; 0 otherwise.
-        strength: in [0, 1], the part of what speaks for the item that this reason carries: the share
-            of the positive contributions (``because-of``), the share of the taste (``category``),
-            1 for ``rebuy``, the popularity for ``popular``.
+        strength: in [0, 1], the part of what speaks for the item that this reason carries: the
+            share of the positive contributions (``because-of``), the share of the taste
+            (``category``), 1 for ``rebuy``, the popularity for ``popular``.
     """
 
     kind: ReasonKind
@@ -62,7 +63,12 @@ def contributions(table: RankerTable, history: History, item: int) -> FloatArray
 
 
 def explain(
-    table: RankerTable, history: History, item: int, categories: ItemCategories | None = None
+    table: RankerTable,
+    history: History,
+    item: int,
+    categories: ItemCategories | None = None,
+    *,
+    words: ItemWords | None = None,
 ) -> Reason:
     """Give the reason that carries most of an item's rank.
 
@@ -71,19 +77,26 @@ def explain(
         history: the person's items.
         item: the item to explain, a catalogue index.
         categories: the catalogue's categories.
+        words: the words of the catalogue's names: an item can speak for another by its name too.
 
     Returns:
         The reason; never one that names an item the person did not have.
 
     Raises:
-        ValueError: when the item is not in the table.
+        ValueError: when the item is not in the table, or the catalogue is another one.
     """
     if not 0 <= item < table.n_items:
         raise ValueError(f"item must be from 0 to {table.n_items - 1}, got {item}")
+    check_catalogue(table, categories, words)
+    settings = table.settings
     at = int(np.searchsorted(history.items, item))
     if at < len(history) and int(history.items[at]) == item:
         return Reason(kind="rebuy", item=item, times=float(history.counts[at]), strength=1.0)
-    parts = np.maximum(contributions(table, history, item), 0.0)
+    own = own_frequency(history, half_life_days=settings.own_half_life_days)
+    parts = contributions(table, history, item) * settings.together_weight
+    if words is not None and len(history):
+        parts += words.cosines(history.items, item) * own * (settings.word_weight / own.sum())
+    parts = np.maximum(parts, 0.0)
     total = float(parts.sum())
     if total > 0:
         best = int(np.argmax(parts))
@@ -94,9 +107,8 @@ def explain(
             strength=float(parts[best]) / total,
         )
     if categories is not None and len(history):
-        _, x = history_vector(table, history)
         code = int(categories.codes[item])
-        share = float(categories.affinity(history.items, x, 0.0)[code])
+        share = float(categories.affinity(history.items, own, 0.0)[code])
         if share > 0:
             return Reason(kind="category", category=categories.names[code], strength=share)
     return Reason(kind="popular", strength=float(table.popularity[item]))

@@ -7,7 +7,7 @@ The bytes hold no code and no pickle. Rules a reader can check line by line:
    their factors float32[kept, rank] and self weights float32[kept], then scale, bias and
    popularity float32[n_items] each, then the SHA-256 of all that came before.
 2. The total length follows from the header and is compared before anything is allocated.
-3. The hash finds damage, not forgery: who made the bytes is proven by the signed release (delivery).
+3. The hash finds damage, not forgery: the signed release (delivery) proves who made the bytes.
 4. Rows of zeros (items outside the top K) are not shipped.
 5. Whatever is wrong with the bytes, the answer is `ReleaseFormatError`; never a partial table.
 """
@@ -20,6 +20,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Literal, cast
 
 import numpy as np
@@ -28,7 +29,7 @@ import numpy.typing as npt
 from client_sdk.intelligence.history import WEIGHTINGS, FloatArray, Weighting
 
 Form = Literal["project", "ridge"]
-"""How u follows from the history: ``project`` is u = x F, ``ridge`` solves for u on the history's rows."""
+"""How u follows from x: ``project`` is u = x F, ``ridge`` solves for u on the history's rows."""
 
 FORMS: Final[tuple[Form, ...]] = ("project", "ridge")
 MAX_ITEMS: Final = 5_000_000
@@ -38,6 +39,9 @@ _MAGIC: Final = b"HBRT"
 _VERSION: Final = 1
 _HEADER: Final = struct.Struct("<4sHHIIII")
 _HASH_BYTES: Final = 32
+_WEIGHTS: Final = (
+    "together_weight", "own_weight", "category_weight", "word_weight", "popularity_weight",
+)  # fmt: skip
 
 
 class ReleaseFormatError(ValueError):
@@ -59,6 +63,7 @@ class RankerSettings:
         together_weight: weight of what people taught the table together, >= 0.
         own_weight: weight of the person's own unit-norm frequency, >= 0.
         category_weight: weight of the person's own affinity to an item's category, >= 0.
+        word_weight: weight of the affinity to an item's words, >= 0.
         category_size_power: 0 ranks categories by share, 1 by share per item in it; in [0, 1].
         popularity_weight: weight of popularity (0 to 1), >= 0; small, it orders what is left.
     """
@@ -71,6 +76,7 @@ class RankerSettings:
     together_weight: float = 1.0
     own_weight: float = 1.0
     category_weight: float = 0.01
+    word_weight: float = 0.04
     category_size_power: float = 0.5
     popularity_weight: float = 0.001
 
@@ -84,7 +90,7 @@ class RankerSettings:
             value = getattr(self, name)
             if not (_is_number(value) and value > 0 and (np.isfinite(value) or name != "ridge")):
                 raise ValueError(f"{name} must be a number > 0, got {value!r}")
-        for name in ("together_weight", "own_weight", "category_weight", "popularity_weight"):
+        for name in _WEIGHTS:
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value <= 1e6):
                 raise ValueError(f"{name} must be a number from 0 to 1e6, got {value!r}")
@@ -175,6 +181,17 @@ class RankerTable:
         """The number of factors of an item."""
         return int(self.factors.shape[1])
 
+    @cached_property
+    def prior(self) -> FloatArray:
+        """What an item scores for somebody new under the table's own settings: float32[n]."""
+        return self.prior_for(self.settings)
+
+    def prior_for(self, settings: RankerSettings) -> FloatArray:
+        """Give w_together b + w_popularity p, float32[n]."""
+        prior: FloatArray = self.bias * np.float32(settings.together_weight)
+        prior += self.popularity * np.float32(settings.popularity_weight)
+        return prior
+
     @classmethod
     def from_arrays(
         cls,
@@ -206,7 +223,7 @@ class RankerTable:
 
     @classmethod
     def without_model(cls, n_items: int, *, settings: RankerSettings | None = None) -> RankerTable:
-        """Give the table of a device that has no release yet: own taste and catalogue order only."""
+        """Give the table of a device without a release: own taste and catalogue order only."""
         return cls.from_arrays(factors=np.zeros((n_items, 0), np.float32), settings=settings)
 
     def to_bytes(self) -> bytes:
@@ -298,7 +315,7 @@ class RankerTable:
             scale=take(n, "<f4").astype(np.float32),
             bias=take(n, "<f4").astype(np.float32),
             popularity=take(n, "<f4").astype(np.float32),
-            settings=RankerSettings.from_json(cast(Mapping[str, Any], settings)),
+            settings=RankerSettings.from_json(cast("Mapping[str, Any]", settings)),
         )
 
 

@@ -16,7 +16,6 @@ Only `verify_signature` loads `cryptography`; the rest is the standard library.
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -203,11 +202,15 @@ class Fields:
         self._left = dict(header)
 
     def take(self, name: str, kind: type[_T]) -> _T:
+        """Take a field of exactly this type; a whole number will do for a float."""
         if name not in self._left:
             raise WireFormatError(f"field {name!r} is missing")
         value = self._left.pop(name)
         if kind is float and type(value) is int:
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError as error:
+                raise WireFormatError(f"field {name!r} is too large") from error
         if type(value) is not kind:
             raise WireFormatError(
                 f"field {name!r} must be {kind.__name__}; got {type(value).__name__}"
@@ -215,6 +218,7 @@ class Fields:
         return value
 
     def take_enum(self, name: str, kind: type[_E]) -> _E:
+        """Take a field that holds a word of a closed list."""
         value = self.take(name, str)
         try:
             return kind(value)
@@ -222,11 +226,13 @@ class Fields:
             raise WireFormatError(f"field {name!r} has an unknown value") from error
 
     def take_hex(self, name: str, length: int) -> str:
+        """Take a field of exactly ``length`` lower-case hexadecimal digits."""
         value = self.take(name, str)
         if len(value) != length or any(digit not in "0123456789abcdef" for digit in value):
             raise WireFormatError(f"field {name!r} must be {length} hexadecimal digits")
         return value
 
     def done(self) -> None:
+        """Refuse what is left over."""
         if self._left:
-            raise WireFormatError(f"unknown field {sorted(self._left)[0]!r}")
+            raise WireFormatError(f"unknown field {min(self._left)!r}")

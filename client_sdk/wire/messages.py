@@ -284,9 +284,7 @@ def read_answer(frame: Frame) -> Answer:
         if dimension < 1:
             raise WireFormatError("field 'dimension' must be at least 1")
         vector = decode_vector(encoding=encoding, dimension=dimension, body=frame.body)
-        answer = Contribution(
-            task_id=task_id, device=device, vector=vector, receipt=receipt_bytes
-        )
+        answer = Contribution(task_id=task_id, device=device, vector=vector, receipt=receipt_bytes)
     else:
         raise WireFormatError(f"expected an answer; got a frame of kind {frame.kind}")
     fields.done()
@@ -307,6 +305,5 @@ def as_invitation(order: Order) -> Order:
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: dict(value) if isinstance(value, Mapping) else value
-        for name, value in values.items()
+        name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()
     }

@@ -6,13 +6,12 @@ A release is a set of TUF targets; TUF signs their hashes. These classes say wha
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from client_sdk.wire.frame import Fields, KEY_HEX_DIGITS, WireFormatError, canonical_json
+from client_sdk.wire.frame import KEY_HEX_DIGITS, Fields, WireFormatError, canonical_json
 from client_sdk.wire.messages import sha256_hex
 from client_sdk.wire.vocabulary import Purpose
 
@@ -22,6 +21,7 @@ POLICY_FILE: Final = "consent-policy.json"
 TABLE_FILE: Final = "items.table"
 GRAPH_FILE: Final = "ranker.tflite"
 CARD_FILE: Final = "card.json"
+_LARGEST_PRICE: Final = 1e15
 RELEASE_FILES: Final = (CATALOGUE_FILE, POLICY_FILE, TABLE_FILE, GRAPH_FILE, CARD_FILE)
 
 
@@ -81,11 +81,7 @@ class Catalogue:
         items = []
         for item_id, name, category, price in zip(*columns, strict=True):
             texts = isinstance(item_id, str) and isinstance(name, str) and isinstance(category, str)
-            number = price is None or (
-                isinstance(price, (int, float))
-                and not isinstance(price, bool)
-                and math.isfinite(price)
-            )
+            number = price is None or (type(price) in (int, float) and abs(price) <= _LARGEST_PRICE)
             if not (texts and number and item_id):
                 raise WireFormatError("a catalogue row is not (id, name, category, price)")
             items.append(Item(item_id=item_id, name=name, category=category, price=price))
@@ -234,8 +230,6 @@ class ReleaseManifest:
             raise WireFormatError(str(error)) from error
         fields.done()
         return manifest
-
-
 
 
 def _read_object(data: bytes) -> Mapping[str, Any]:

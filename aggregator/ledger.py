@@ -1,0 +1,331 @@
+"""The ledger's storage: one append-only, hash-chained table for all populations and tasks.
+
+Guarantee: whatever was released through `reserve` stays inside the budget of its scope, also with
+many writers and after a crash. A reservation is durable before it is handed out and counts as
+spent until it is voided, so a crash can over-count, never under-count.
+
+The order that keeps the guarantee:
+
+1. `reserve` before anyone is asked;
+2. `commit` before the noise is drawn (`BoundedSum.release`);
+3. `void` only where nothing was released; a committed reservation cannot be voided.
+
+The chain: each row holds the SHA-256 of the row before it and of its own content. `verify` names
+the first row that does not fit, and every write verifies first, so a tampered ledger admits
+nothing. A cut-off tail leaves a valid shorter chain: compare `head` with one that was noted
+elsewhere (the registry notes it at every publication).
+
+Writers are serialised by ``BEGIN IMMEDIATE`` on SQLite and an advisory lock on PostgreSQL.
+
+Test: tests/aggregator/test_ledger.py, one contract class for both databases.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    insert,
+    select,
+    text,
+)
+
+from privacy.accounting import epsilon_gaussian, epsilon_pld
+from privacy.budget import Budget, Scope, admits, scope_of
+from privacy.chain import (
+    Head,
+    LedgerRow,
+    Reservation,
+    RowKind,
+    head_of,
+    next_row,
+    reservations_of,
+    verify_chain,
+)
+from privacy.errors import (
+    BudgetExhaustedError,
+    BudgetMissingError,
+    ReservationError,
+)
+from privacy.events import ReleaseEvent
+
+_LOCK_WAIT_MS: Final = 60_000
+# Any fixed number; it names the ledger among the advisory locks of a PostgreSQL database.
+_ADVISORY_LOCK: Final = 0x686F6D65
+
+_metadata = MetaData()
+_rows: Final = Table(
+    "ledger",
+    _metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("reservation", String(32), nullable=False, index=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What a scope has spent, by two accountants, at the δ of its budget.
+
+    Attributes:
+        scope: The population, and whether these are forecasts.
+        budget: What it may spend.
+        epsilon_pld: ε by PLD: the number to state.
+        epsilon_exact: ε of the exact Gaussian curve: the number that decided.
+        delta: The budget's δ.
+        events: Everything committed or still reserved.
+    """
+
+    scope: Scope
+    budget: Budget
+    epsilon_pld: float
+    epsilon_exact: float
+    delta: float
+    events: tuple[ReleaseEvent, ...]
+
+
+class Ledger:
+    """The ledger of one database.
+
+    Args:
+        engine_or_url: ``sqlite:///path`` or ``postgresql+psycopg://…``, or an engine on one.
+        budgets: Population name to budget; a population without one is refused.
+        now_s: The clock, seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        engine_or_url: Engine | str,
+        budgets: Mapping[str, Budget],
+        *,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = (
+            create_engine(engine_or_url) if isinstance(engine_or_url, str) else engine_or_url
+        )
+        if self._engine.dialect.name not in ("sqlite", "postgresql"):
+            raise ValueError(f"expected SQLite or PostgreSQL; got {self._engine.dialect.name}")
+        self._budgets = dict(budgets)
+        self._now_s = now_s
+        with self._writing() as connection:
+            _metadata.create_all(connection)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def reserve(self, event: ReleaseEvent) -> str:
+        """Set budget aside for one release; durable when this returns.
+
+        Returns:
+            The reservation's id.
+
+        Raises:
+            BudgetExhaustedError: it does not fit; nothing was written.
+            BudgetMissingError: the population has no budget.
+            ReservationError: the task has a reservation already (open or committed).
+            LedgerTamperedError: the chain is broken; nothing was written.
+        """
+        budget = self.budget_of(event.population)
+        scope = scope_of(event)
+        with self._writing() as connection:
+            rows = _verified_rows(connection)
+            past = [each for each in reservations_of(rows) if each.counts]
+            if any(each.event.task_id == event.task_id for each in past):
+                raise ReservationError(f"task {event.task_id} has a reservation already")
+            verdict = admits(
+                budget=budget,
+                past=[each.event for each in past if scope_of(each.event) == scope],
+                new=event,
+            )
+            if not verdict.admitted:
+                raise BudgetExhaustedError(f"release refused: {verdict.reason}")
+            body = {
+                "event": json.loads(event.to_json()),
+                "budget": {"epsilon": budget.epsilon, "delta": budget.delta},
+            }
+            reservation = secrets.token_hex(16)
+            self._append(connection, rows, RowKind.RESERVE, reservation, body)
+        return reservation
+
+    def commit(self, reservation: str, accepted: int) -> None:
+        """Record that the release happens; call it before the noise is drawn.
+
+        Args:
+            reservation: An open reservation.
+            accepted: How many contributions the sum holds.
+
+        Raises:
+            ReservationError: unknown or already settled.
+            LedgerTamperedError: the chain is broken; nothing was written.
+        """
+        if accepted < 0:
+            raise ValueError(f"accepted must be at least 0; got {accepted}")
+        self._settle(reservation, RowKind.COMMIT, {"accepted": accepted})
+
+    def void(self, reservation: str, reason: str) -> None:
+        """Give the budget back, where nothing was released.
+
+        Args:
+            reservation: An open reservation.
+            reason: In words, for the auditor; nothing about a person.
+
+        Raises:
+            ReservationError: unknown, or already settled (a committed one stays spent).
+            LedgerTamperedError: the chain is broken; nothing was written.
+        """
+        self._settle(reservation, RowKind.VOID, {"reason": reason})
+
+    def budget_of(self, population: str) -> Budget:
+        """Return the population's budget.
+
+        Raises:
+            BudgetMissingError: it has none.
+        """
+        try:
+            return self._budgets[population]
+        except KeyError as error:
+            raise BudgetMissingError(
+                f"population {population!r} has no budget; set one before releasing"
+            ) from error
+
+    def spent(self, population: str | Scope) -> Spent:
+        """Return what a scope has spent; a name means the real releases of that population.
+
+        Raises:
+            BudgetMissingError: the population has no budget.
+            LedgerTamperedError: the chain is broken.
+        """
+        scope = Scope(population=population) if isinstance(population, str) else population
+        budget = self.budget_of(scope.population)
+        events = tuple(
+            each.event
+            for each in self.reservations()
+            if each.counts and scope_of(each.event) == scope
+        )
+        return Spent(
+            scope=scope,
+            budget=budget,
+            epsilon_pld=epsilon_pld(events, budget.delta),
+            epsilon_exact=epsilon_gaussian(events, budget.delta),
+            delta=budget.delta,
+            events=events,
+        )
+
+    def scopes(self) -> tuple[Scope, ...]:
+        """Return every scope that something was reserved for, in order of appearance."""
+        return tuple(dict.fromkeys(scope_of(each.event) for each in self.reservations()))
+
+    def reservations(self) -> tuple[Reservation, ...]:
+        """Return every reservation with its state, oldest first.
+
+        Raises:
+            LedgerTamperedError: the chain is broken.
+        """
+        with self._engine.connect() as connection:
+            return reservations_of(_verified_rows(connection))
+
+    def reservation_for(self, task_id: str) -> Reservation | None:
+        """Return the newest reservation of a task, or None; for a run that resumes."""
+        found = [each for each in self.reservations() if each.event.task_id == task_id]
+        return found[-1] if found else None
+
+    def rows(self) -> tuple[LedgerRow, ...]:
+        """Return every row as stored, unverified, for the auditor."""
+        with self._engine.connect() as connection:
+            return _all_rows(connection)
+
+    def head(self) -> Head:
+        """Return the last row's number and hash (`EMPTY_HEAD` when there is none)."""
+        return head_of(self.rows())
+
+    def verify(self, *, noted: Head | None = None) -> Head:
+        """Check the whole chain.
+
+        Args:
+            noted: A head that was noted earlier, elsewhere; the chain must still pass through it.
+
+        Returns:
+            The present head.
+
+        Raises:
+            LedgerTamperedError: a row was changed, removed, added or moved; or the noted head is
+                no longer part of the chain.
+        """
+        return verify_chain(self.rows(), noted=noted)
+
+    def _settle(self, reservation: str, kind: RowKind, body: Mapping[str, Any]) -> None:
+        with self._writing() as connection:
+            rows = _verified_rows(connection)
+            known = {each.id: each for each in reservations_of(rows)}.get(reservation)
+            if known is None:
+                raise ReservationError("unknown reservation")
+            if known.state is not RowKind.RESERVE:
+                raise ReservationError(f"the reservation is settled already: {known.state.value}")
+            self._append(connection, rows, kind, reservation, body)
+
+    def _append(
+        self,
+        connection: Connection,
+        rows: Sequence[LedgerRow],
+        kind: RowKind,
+        reservation: str,
+        body: Mapping[str, Any],
+    ) -> None:
+        row = next_row(
+            rows,
+            kind=kind,
+            reservation=reservation,
+            at_ms=int(self._now_s() * 1000),
+            body=body,
+        )
+        connection.execute(insert(_rows).values(vars(row)))
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        if self._engine.dialect.name == "postgresql":
+            with self._engine.begin() as connection:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
+                yield connection
+            return
+        # The driver would begin a deferred transaction, in which two readers may both decide.
+        autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        with autocommit.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.exec_driver_sql("ROLLBACK")
+                raise
+            connection.exec_driver_sql("COMMIT")
+
+
+def _all_rows(connection: Connection) -> tuple[LedgerRow, ...]:
+    found = connection.execute(select(_rows).order_by(_rows.c.seq))
+    return tuple(LedgerRow(**row) for row in found.mappings())
+
+
+def _verified_rows(connection: Connection) -> tuple[LedgerRow, ...]:
+    rows = _all_rows(connection)
+    verify_chain(rows)
+    return rows

@@ -1,0 +1,379 @@
+"""One task, one bounded sum, one release: the strategy that runs on any Flower `Grid`.
+
+A strategy by role, not by inheritance: Flower's `Strategy.start` collects every reply before it
+hands them over, and its five abstract methods speak of arrays and metrics that do not exist here.
+
+Rules a reader can check line by line:
+
+1. The ledger reserves the release first. Where the budget is spent, nobody is asked anything.
+2. Each node is invited once. Only a node whose acceptance was admitted gets the order.
+3. Each reply is judged and folded as it comes, then dropped: memory is O(model), plus a few bytes a
+   node, plus one chunk of replies of at most ``chunk_bytes``.
+4. Consent is looked up right before the order is sent, and again right before the vector is added.
+5. A reply counts only for a message that is waiting for one, and only from the node that was asked;
+   anything else is ignored (and numbered in ``TaskResult.ignored``).
+6. Below the quorum, or on any error, the reservation is voided and nothing is published.
+7. The ledger commits before the noise is drawn, hence before anyone can see the sum. A commit that
+   fails, or a crash after it, leaves the cost standing: over-counted, never under-counted.
+
+Every node has weight one, and the denominator is the report goal, fixed before anyone answered.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Protocol, TypeVar
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from aggregator.admission import Admission, Consents, frame_limit_bytes
+from aggregator.errors import QuorumNotReachedError
+from client_sdk.wire import Order, Refusal, Signer
+from privacy.bounded_sum import BoundedSum
+from privacy.errors import ContributionRejectedError
+from privacy.events import ReleaseEvent
+from privacy.mechanisms import mechanism_for
+from privacy.noise import GaussianNoise
+
+RECORD: Final = "homebody"
+FIELD: Final = "frame"
+# Flower's own codes for "the message, its reply or its node is gone" (flwr 1.41, ErrorCode).
+_UNAVAILABLE_CODES: Final = frozenset({3, 4, 5})
+_SUPERLINK_NODE_ID: Final = 1
+_MAX_CHUNK: Final = 64
+
+_T = TypeVar("_T")
+
+
+class ReleaseLedger(Protocol):
+    """What the strategy needs of the ledger."""
+
+    def reserve(self, event: ReleaseEvent) -> str:
+        """Set the cost of a release aside, or raise `BudgetExhaustedError`."""
+        ...
+
+    def commit(self, reservation: str, accepted: int) -> None:
+        """Record that the release happened."""
+        ...
+
+    def void(self, reservation: str, reason: str) -> None:
+        """Give the cost back: nothing was released."""
+        ...
+
+
+class Stage(StrEnum):
+    """Where the nodes of a task stand, for whoever watches."""
+
+    INVITED = "invited"
+    ACCEPTED = "accepted"
+    ADDED = "added"
+
+
+Progress = Callable[[Stage, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPlan:
+    """Everything that is fixed before the first node is asked.
+
+    Attributes:
+        order: What is asked, with its payload.
+        event: The release as the ledger reserves it.
+        noise: A noise source of the kind that the event names; None for a release without noise.
+        quorum: Fewest contributions with which the sum may be released; at least 1.
+        acceptance_timeout_s: How long a node may take to accept; by default until the task closes.
+    """
+
+    order: Order
+    event: ReleaseEvent
+    noise: GaussianNoise | None
+    quorum: int
+    acceptance_timeout_s: float = math.inf
+
+    def __post_init__(self) -> None:
+        if self.quorum < 1:
+            raise ValueError(f"quorum must be at least 1; got {self.quorum}")
+        for name in ("task_id", "kind", "population", "dimension", "clip_norm"):
+            asked, reserved = getattr(self.order, name), getattr(self.event, name)
+            if asked != reserved:
+                raise ValueError(f"{name} is {asked!r} in the order but {reserved!r} in the event")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskResult:
+    """What one task gave.
+
+    Attributes:
+        order: What was asked.
+        event: What was released, as the ledger recorded it.
+        noisy_sum: float64[dimension], the sum of clipped contributions plus noise.
+        invited: Nodes that were asked.
+        accepted: Contributions in the sum.
+        refusals: The other nodes, by reason; each node is counted once.
+        ignored: Replies that nobody waited for: duplicates, unknown nodes, another's message.
+        seconds: How long it took.
+    """
+
+    order: Order
+    event: ReleaseEvent
+    noisy_sum: NDArray[np.float64]
+    invited: int
+    accepted: int
+    refusals: Counter[Refusal]
+    ignored: int
+    seconds: float
+
+    @property
+    def report_goal(self) -> int:
+        """The fixed denominator, in people, with which a decoder turns the sum into a mean."""
+        return self.event.report_goal
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundedSumStrategy:
+    """Runs bounded-sum tasks over a Flower grid, one at a time.
+
+    Attributes:
+        signer: The aggregator's key, which devices have pinned.
+        ledger: Reserves, commits and voids releases.
+        consents: The registry of receipts.
+        directory: Node id to the public key of the device enrolled for it.
+        clock: Seconds since 1970 (UTC).
+        sleep: Waits so many seconds between two empty pulls.
+        poll_interval_s: How long to wait after a pull that brought nothing.
+        chunk_bytes: Upper bound on the replies held at a time.
+        earlier_tasks: Ids of tasks that this aggregator ran before.
+        on_progress: Called with the stage, how many nodes reached it, and how many could.
+    """
+
+    signer: Signer
+    ledger: ReleaseLedger
+    consents: Consents
+    directory: Mapping[int, str]
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    poll_interval_s: float = 0.25
+    chunk_bytes: int = 8 * 1024 * 1024
+    earlier_tasks: Container[str] = frozenset()
+    on_progress: Progress | None = None
+
+    def start(
+        self, grid: Grid, plan: TaskPlan, *, node_ids: Sequence[int] | None = None
+    ) -> TaskResult:
+        """Run one task to its release.
+
+        Args:
+            grid: In-process or a real SuperLink's.
+            plan: What is asked, and how it is released.
+            node_ids: Whom to invite; by default every node that the grid knows.
+
+        Returns:
+            The noisy sum, after the ledger has committed it.
+
+        Raises:
+            BudgetExhaustedError: the ledger refused; nobody was asked.
+            QuorumNotReachedError: too few contributions; nothing was published.
+            ValueError: the task closes in the past.
+        """
+        started_s = self.clock()
+        if plan.order.closes_at_s <= started_s:
+            raise ValueError("the order closes in the past; make a new one")
+        mechanism = mechanism_for(plan.event, noise=plan.noise)
+        reservation = self.ledger.reserve(plan.event)
+        try:
+            collection = _Collection(strategy=self, plan=plan, grid=grid)
+            collection.run(list(grid.get_node_ids() if node_ids is None else node_ids))
+            collection.require_quorum()
+        except BaseException as error:
+            self.ledger.void(reservation, type(error).__name__)
+            raise
+        accepted = collection.total.count
+        self.ledger.commit(reservation, accepted)
+        noisy_sum = collection.total.release(mechanism)
+        return TaskResult(
+            order=plan.order,
+            event=plan.event,
+            noisy_sum=noisy_sum,
+            invited=collection.invited,
+            accepted=accepted,
+            refusals=collection.admission.refusals,
+            ignored=collection.ignored,
+            seconds=self.clock() - started_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Awaited:
+    """A message that waits for its reply."""
+
+    node_id: int
+    is_invitation: bool
+
+
+@dataclass(kw_only=True)
+class _Collection:
+    """The state of one task while its replies come in."""
+
+    strategy: BoundedSumStrategy
+    plan: TaskPlan
+    grid: Grid
+    invited: int = 0
+    accepted: int = 0
+    ignored: int = 0
+    total: BoundedSum = field(init=False)
+    admission: Admission = field(init=False)
+    _awaited: dict[str, _Awaited] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        order, strategy = self.plan.order, self.strategy
+        self.total = BoundedSum(dimension=order.dimension, clip_norm=order.clip_norm)
+        self.admission = Admission(
+            order=order,
+            directory=strategy.directory,
+            consents=strategy.consents,
+            clock=strategy.clock,
+            earlier_tasks=strategy.earlier_tasks,
+        )
+        self._chunk = max(1, min(_MAX_CHUNK, strategy.chunk_bytes // frame_limit_bytes(order)))
+        self._order = _as_content(order.to_bytes(strategy.signer))
+
+    def run(self, node_ids: Sequence[int]) -> None:
+        """Invite, collect until everyone answered or the task closes, count the silent."""
+        opened_s = self.strategy.clock()
+        self._invite(node_ids)
+        while self._awaited and self._time_left_s() > 0.0:
+            if self.strategy.clock() >= opened_s + self.plan.acceptance_timeout_s:
+                self._give_up([key for key, at in self._awaited.items() if at.is_invitation])
+            if not self._sweep() and self._awaited:
+                self.strategy.sleep(min(self.strategy.poll_interval_s, self._time_left_s()))
+        self._give_up(list(self._awaited))
+
+    def require_quorum(self) -> None:
+        """Raise `QuorumNotReachedError` where too few contributions came."""
+        if self.total.count >= self.plan.quorum:
+            return
+        refusals = {reason.value: count for reason, count in self.admission.refusals.items()}
+        raise QuorumNotReachedError(
+            accepted=self.total.count, quorum=self.plan.quorum, refusals=refusals
+        )
+
+    def _time_left_s(self) -> float:
+        return max(0.0, self.plan.order.closes_at_s - self.strategy.clock())
+
+    def _invite(self, node_ids: Sequence[int]) -> None:
+        invitation = _as_content(self.plan.order.to_invitation_bytes(self.strategy.signer))
+        # A node id that is named twice is one node.
+        known = [n for n in dict.fromkeys(node_ids) if self.admission.check_node(n).admitted]
+        self.invited = len(known)
+        for part in _batched(known, _MAX_CHUNK):
+            self._push(part, invitation, is_invitation=True)
+        self._report(Stage.INVITED, len(known), len(known))
+
+    def _push(self, node_ids: Sequence[int], content: RecordDict, *, is_invitation: bool) -> None:
+        order = self.plan.order
+        messages = [
+            Message(
+                content,
+                dst_node_id=node_id,
+                message_type=MessageType.QUERY,
+                ttl=max(1.0, self._time_left_s()),
+                group_id=order.task_id,
+            )
+            for node_id in node_ids
+        ]
+        message_ids = list(self.grid.push_messages(messages))
+        # A grid that could not push gives no id, or None in its place: that node never heard of it.
+        sent = dict(zip(node_ids, message_ids, strict=False))
+        for node_id in node_ids:
+            message_id = sent.get(node_id)
+            if message_id:
+                self._awaited[message_id] = _Awaited(node_id, is_invitation)
+            else:
+                self.admission.refuse(node_id, Refusal.NO_ANSWER)
+
+    def _sweep(self) -> bool:
+        """Pull every awaited reply once, a chunk at a time; say whether anything came."""
+        before = len(self._awaited), self.accepted
+        for message_ids in _batched(list(self._awaited), self._chunk):
+            if self._time_left_s() <= 0.0:
+                break
+            willing: list[int] = []
+            for reply in self.grid.pull_messages(message_ids):
+                self._take(reply, willing)
+            if willing:
+                self.accepted += len(willing)
+                self._push(willing, self._order, is_invitation=False)
+                self._report(Stage.ACCEPTED, self.accepted, self.invited)
+            self._report(Stage.ADDED, self.total.count, self.accepted)
+        return before != (len(self._awaited), self.accepted)
+
+    def _take(self, reply: Message, willing: list[int]) -> None:
+        """Judge one reply; fold a contribution, or note a node that wants the order."""
+        message_id = reply.metadata.reply_to_message_id
+        awaited = self._awaited.get(message_id)
+        if awaited is None or not _is_from(reply, awaited.node_id):
+            self.ignored += 1
+            return
+        del self._awaited[message_id]
+        node_id = awaited.node_id
+        if reply.has_error():
+            gone = reply.error.code in _UNAVAILABLE_CODES
+            self.admission.refuse(node_id, Refusal.NO_ANSWER if gone else Refusal.DEVICE_ERROR)
+            return
+        frame = _frame_of(reply)
+        if frame is None:
+            self.admission.refuse(node_id, Refusal.MALFORMED)
+        elif awaited.is_invitation:
+            if self.admission.check_acceptance(node_id, frame).admitted:
+                willing.append(node_id)
+        else:
+            self._fold(node_id, frame)
+
+    def _fold(self, node_id: int, frame: bytes) -> None:
+        verdict = self.admission.check_contribution(node_id, frame)
+        if verdict.vector is None:
+            return
+        try:
+            self.total.add(verdict.vector)
+        except ContributionRejectedError as error:
+            self.admission.refuse(node_id, error.reason)
+
+    def _give_up(self, message_ids: Sequence[str]) -> None:
+        for message_id in message_ids:
+            self.admission.refuse(self._awaited.pop(message_id).node_id, Refusal.NO_ANSWER)
+
+    def _report(self, stage: Stage, done: int, total: int) -> None:
+        if self.strategy.on_progress is not None:
+            self.strategy.on_progress(stage, done, total)
+
+
+def _is_from(reply: Message, node_id: int) -> bool:
+    source = reply.metadata.src_node_id
+    return source == node_id or (reply.has_error() and source == _SUPERLINK_NODE_ID)
+
+
+def _as_content(frame: bytes) -> RecordDict:
+    return RecordDict({RECORD: ConfigRecord({FIELD: frame})})
+
+
+def _frame_of(reply: Message) -> bytes | None:
+    """Take the one field of the one record, or nothing where the reply is anything else."""
+    content = reply.content
+    record = content.config_records.get(RECORD)
+    if record is None or len(content) != 1 or len(record) != 1:
+        return None
+    frame = record.get(FIELD)
+    return frame if isinstance(frame, bytes) else None
+
+
+def _batched(values: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]

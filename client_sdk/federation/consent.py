@@ -1,0 +1,261 @@
+"""Consent: what the person said yes to, purpose by purpose, with signed receipts.
+
+Rules a reader can check line by line:
+
+1. The default is no. So is every state but `ConsentState.GRANTED`: withdrawn, expired, and a yes to
+   a text that is no longer the current one.
+2. A yes to `Purpose.PERSONALISE` counts as long as its own paragraph stands unchanged. A yes to
+   what leaves the device counts only for the very policy that was shown: its hash is in the receipt.
+3. Every answer is a `ConsentReceipt` signed by the device and kept, with the paragraph that the
+   person read, in the vault. Older answers stay as history.
+4. A withdrawal is durable before `ConsentCentre.withdraw` returns, and counts from that moment on.
+5. A later answer has a later time, even within one second or after a clock was set back, so that
+   nobody who sees two receipts can take the older one for the newer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from client_sdk.errors import ConsentRequiredError
+from client_sdk.ports import Clock
+from client_sdk.signals.vault import Record, Vault
+from client_sdk.wire import ConsentPolicy, ConsentReceipt, Purpose, Signer
+
+CONSENT_STREAM: Final = "consent"
+
+
+class ConsentState(StrEnum):
+    """Where one purpose stands; only ``granted`` is a yes."""
+
+    NEVER_ASKED = "never asked"
+    GRANTED = "granted"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
+    TEXT_CHANGED = "text changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsentStatus:
+    """Where one purpose stands, and since when.
+
+    Attributes:
+        state: One of `ConsentState`.
+        answered_at_s: When the person last answered, seconds since 1970 (UTC); None if never.
+        expires_at_s: When a yes ends; None where there is no yes.
+    """
+
+    state: ConsentState
+    answered_at_s: int | None = None
+    expires_at_s: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsentAnswer:
+    """One answer of the person: the receipt, as value and as signed bytes, and what was read."""
+
+    receipt: ConsentReceipt
+    signed: bytes
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the answer as plain JSON, for the vault and for an export."""
+        return {**vars(self.receipt), "signed": self.signed.hex(), "text": self.text}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ConsentAnswer:
+        """Read what `to_json` wrote; the vault has checked that nobody changed it."""
+        fields = {name: value[name] for name in value if name not in ("signed", "text")}
+        fields["purpose"] = Purpose(fields["purpose"])
+        return cls(
+            receipt=ConsentReceipt(**fields),
+            signed=bytes.fromhex(value["signed"]),
+            text=value["text"],
+        )
+
+
+class ConsentCentre:
+    """Asks nothing by itself: the app shows `text` and reports the person's answer.
+
+    Args:
+        vault: Keeps the answers.
+        signer: The device's key.
+        policy: The current text.
+        clock: Tells the time.
+        lock: Shared with whoever else uses the vault.
+        answers: What the vault holds, oldest first.
+    """
+
+    def __init__(
+        self,
+        *,
+        vault: Vault,
+        signer: Signer,
+        policy: ConsentPolicy,
+        clock: Clock,
+        lock: AbstractContextManager[object],
+        answers: list[ConsentAnswer],
+    ) -> None:
+        self._vault = vault
+        self._signer = signer
+        self._policy = policy
+        self._clock = clock
+        self._lock = lock
+        self._answers = answers
+        self._latest = {answer.receipt.purpose: answer for answer in answers}
+
+    @property
+    def policy(self) -> ConsentPolicy:
+        """The current text, one paragraph a purpose."""
+        return self._policy
+
+    def text(self, purpose: Purpose | str) -> str:
+        """The paragraph to show before asking for one purpose."""
+        return self._policy.texts[_purpose(purpose)]
+
+    def grant(self, *purposes: Purpose | str) -> None:
+        """Record that the person read the current text and said yes.
+
+        Raises:
+            ValueError: no purpose, or an unknown one.
+        """
+        self._answer(purposes, granted=True)
+
+    def withdraw(self, *purposes: Purpose | str) -> None:
+        """Record that the person says no from now on; durable when this returns.
+
+        Raises:
+            ValueError: no purpose, or an unknown one.
+        """
+        self._answer(purposes, granted=False)
+
+    def status(self) -> dict[Purpose, ConsentStatus]:
+        """Say where each purpose stands."""
+        with self._lock:
+            return {purpose: self._status(purpose) for purpose in Purpose}
+
+    def state(self, purpose: Purpose | str) -> ConsentState:
+        """Say where one purpose stands."""
+        with self._lock:
+            return self._status(_purpose(purpose)).state
+
+    def allows(self, purpose: Purpose | str) -> bool:
+        """Say whether there is a yes to the purpose now."""
+        return self.state(purpose) is ConsentState.GRANTED
+
+    def require(self, purpose: Purpose | str) -> None:
+        """Return only if there is a yes to the purpose now.
+
+        Raises:
+            ConsentRequiredError: there is none; the message says how it stands.
+        """
+        wanted = _purpose(purpose)
+        state = self.state(wanted)
+        if state is not ConsentState.GRANTED:
+            raise ConsentRequiredError(
+                f"consent to {wanted.value!r} is needed and stands at {state.value!r}: "
+                "show the text and ask the person"
+            )
+
+    def receipt(self, purpose: Purpose | str) -> ConsentReceipt | None:
+        """The receipt of the latest answer for a purpose, yes or no; None if never asked."""
+        with self._lock:
+            answer = self._latest.get(_purpose(purpose))
+        return None if answer is None else answer.receipt
+
+    def signed_receipt(self, purpose: Purpose | str) -> bytes:
+        """The same receipt as signed bytes; empty if never asked."""
+        with self._lock:
+            answer = self._latest.get(_purpose(purpose))
+        return b"" if answer is None else answer.signed
+
+    def history(self) -> tuple[ConsentAnswer, ...]:
+        """Every answer of the person, oldest first."""
+        with self._lock:
+            return tuple(self._answers)
+
+    def change_policy(self, policy: ConsentPolicy) -> None:
+        """Make another text the current one, as a release does."""
+        with self._lock:
+            self._policy = policy
+
+    def _answer(self, names: tuple[Purpose | str, ...], *, granted: bool) -> None:
+        if not names:
+            raise ValueError(f"name at least one purpose of {[str(name) for name in Purpose]}")
+        purposes = [_purpose(name) for name in names]
+        with self._lock:
+            answers = [self._sign(purpose, granted=granted) for purpose in purposes]
+            self._vault.write(
+                *(
+                    Record(
+                        stream=CONSENT_STREAM,
+                        key=answer.receipt.receipt_id,
+                        value=answer.to_json(),
+                    )
+                    for answer in answers
+                ),
+                # A yes that a loss of power takes back is asked for again; a no has to stand.
+                durable=not granted,
+            )
+            for answer in answers:
+                self._answers.append(answer)
+                self._latest[answer.receipt.purpose] = answer
+
+    def _sign(self, purpose: Purpose, *, granted: bool) -> ConsentAnswer:
+        latest = self._latest.get(purpose)
+        now_s = int(self._clock.now_s())
+        issued_at_s = now_s if latest is None else max(now_s, latest.receipt.issued_at_s + 1)
+        receipt = ConsentReceipt(
+            receipt_id=secrets.token_hex(16),
+            device=self._signer.public_key_hex,
+            purpose=purpose,
+            granted=granted,
+            policy_version=self._policy.version,
+            policy_sha256=self._policy.sha256,
+            issued_at_s=issued_at_s,
+            expires_at_s=issued_at_s + self._policy.valid_for_s,
+        )
+        return ConsentAnswer(
+            receipt=receipt,
+            signed=receipt.to_bytes(self._signer),
+            text=self._policy.texts[purpose],
+        )
+
+    def _status(self, purpose: Purpose) -> ConsentStatus:
+        answer = self._latest.get(purpose)
+        if answer is None:
+            return ConsentStatus(state=ConsentState.NEVER_ASKED)
+        receipt = answer.receipt
+        if not receipt.granted:
+            return ConsentStatus(state=ConsentState.WITHDRAWN, answered_at_s=receipt.issued_at_s)
+        if not receipt.allows(purpose, now_s=self._clock.now_s()):
+            state = ConsentState.EXPIRED
+        elif self._stands(answer):
+            state = ConsentState.GRANTED
+        else:
+            state = ConsentState.TEXT_CHANGED
+        return ConsentStatus(
+            state=state,
+            answered_at_s=receipt.issued_at_s,
+            expires_at_s=receipt.expires_at_s,
+        )
+
+    def _stands(self, answer: ConsentAnswer) -> bool:
+        purpose = answer.receipt.purpose
+        if purpose is Purpose.PERSONALISE:
+            return answer.text == self._policy.texts[purpose]
+        return answer.receipt.policy_sha256 == self._policy.sha256
+
+
+def _purpose(name: Purpose | str) -> Purpose:
+    try:
+        return Purpose(name)
+    except ValueError:
+        raise ValueError(
+            f"a purpose is one of {[purpose.value for purpose in Purpose]}; got another word"
+        ) from None

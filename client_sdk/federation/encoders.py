@@ -1,0 +1,226 @@
+"""The device half of every federated task: from the person's history to one vector.
+
+Rules a reader can check line by line:
+
+1. The registry is closed and part of the SDK: an order names a task, it never brings code.
+2. Before any work, an order's parameters and dimension are checked against what its task fixes:
+   unknown or missing parameters, or another dimension, are `OrderOutOfBoundsError`.
+3. The payload is checked as strictly as the parameters before it is used.
+4. An encoder sees the history, the size of the catalogue and the release's model; it returns a
+   vector and keeps nothing. The guard clips it afterwards.
+
+| task            | parameters                                        | payload                | dimension   |
+|-----------------|---------------------------------------------------|------------------------|-------------|
+| item-counts     | none                                              | none                   | n_items     |
+| item-statistics | top_items = K                                     | int32[K] catalogue rows| K(K+1)/2    |
+| item-training   | rank, learning_rate, steps, negatives, ridge, seed| float32[n_items, rank] | n_items rank|
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from client_sdk.intelligence.history import History, statistics_vector
+from client_sdk.intelligence.table import RankerSettings, RankerTable
+from client_sdk.wire import Order, SparseVector, TaskKind, pack_outer_product, packed_length
+
+MAX_TOP_ITEMS: Final = 4_096
+MAX_RANK: Final = 1_024
+MAX_STEPS: Final = 100
+MAX_NEGATIVES: Final = 100
+
+
+class OrderOutOfBoundsError(ValueError):
+    """The order asks for what its task does not allow; nothing was computed."""
+
+
+class TooLittleDataError(ValueError):
+    """The history holds nothing that this task could use."""
+
+
+class TaskUnavailableError(ValueError):
+    """This device has no model, or no runtime, for the task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderInput:
+    """What an encoder may see.
+
+    Attributes:
+        history: What the person did, by catalogue row.
+        n_items: Size of the catalogue.
+        graph: The active release's ``.tflite`` bytes; None before any model.
+        settings: The active release's ranker settings; None before any model.
+    """
+
+    history: History
+    n_items: int
+    graph: bytes | None = None
+    settings: RankerSettings | None = None
+
+
+Encoder = Callable[[Order, EncoderInput], SparseVector]
+
+
+def expected_dimension(order: Order, *, n_items: int) -> int:
+    """Say which dimension an order's task and parameters imply, before its payload is there.
+
+    Raises:
+        OrderOutOfBoundsError: a parameter is missing, unknown, or outside its bounds.
+    """
+    parameters = _Parameters(order.parameters)
+    if order.kind is TaskKind.ITEM_COUNTS:
+        parameters.done()
+        return n_items
+    if order.kind is TaskKind.ITEM_STATISTICS:
+        top_items = parameters.whole("top_items", 1, min(n_items, MAX_TOP_ITEMS))
+        parameters.done()
+        return packed_length(top_items)
+    return n_items * _training(order).rank
+
+
+def encode_item_counts(order: Order, given: EncoderInput) -> SparseVector:
+    """Give the unit-norm history vector over all catalogue rows.
+
+    Raises:
+        TooLittleDataError: an empty history.
+        OrderOutOfBoundsError: there is a payload.
+    """
+    if order.payload:
+        raise OrderOutOfBoundsError("item-counts has no payload")
+    items, values = statistics_vector(given.history)
+    if not items.size:
+        raise TooLittleDataError("the history is empty")
+    return SparseVector(
+        dimension=given.n_items,
+        indices=np.array(items, np.int32),
+        values=np.array(values, np.float32),
+    )
+
+
+def encode_item_statistics(order: Order, given: EncoderInput) -> SparseVector:
+    """Give x x' of the unit-norm history x over the order's top items, packed isometrically.
+
+    Raises:
+        TooLittleDataError: none of the top items is in the history.
+        OrderOutOfBoundsError: the payload is not K strictly increasing catalogue rows.
+    """
+    top_items = int(order.parameters["top_items"])
+    if len(order.payload) != 4 * top_items:
+        raise OrderOutOfBoundsError(f"expected {4 * top_items} bytes of rows")
+    rows = np.frombuffer(order.payload, dtype="<i4").astype(np.int32)
+    increasing = bool(np.all(rows[1:] > rows[:-1]))
+    if not increasing or rows[0] < 0 or int(rows[-1]) >= given.n_items:
+        raise OrderOutOfBoundsError("expected strictly increasing catalogue rows")
+    positions, values = statistics_vector(given.history, within=rows)
+    if not positions.size:
+        raise TooLittleDataError("none of the top items is in the history")
+    return pack_outer_product(positions=positions, values=values, size=top_items)
+
+
+def encode_item_training(order: Order, given: EncoderInput) -> SparseVector:
+    """Give the change of the item rows that a few private steps on this history make.
+
+    Raises:
+        TooLittleDataError: an empty history.
+        TaskUnavailableError: no release with a model is active, or no runtime is installed.
+        OrderOutOfBoundsError: the payload is not a finite table, or does not fit the graph.
+    """
+    from client_sdk.intelligence.item_training import ItemTrainingTask, train_rows
+    from client_sdk.intelligence.litert import LiteRtModel, LiteRtUnavailableError
+
+    if given.graph is None or given.settings is None:
+        raise TaskUnavailableError("no model is active")
+    if not len(given.history):
+        raise TooLittleDataError("the history is empty")
+    asked = _training(order)
+    dimension = given.n_items * asked.rank
+    if len(order.payload) != 4 * dimension:
+        raise OrderOutOfBoundsError(f"expected {4 * dimension} bytes of factors")
+    factors = np.frombuffer(order.payload, dtype="<f4").astype(np.float32)
+    if not np.isfinite(factors).all():
+        raise OrderOutOfBoundsError("expected finite factors")
+    table = RankerTable.from_arrays(
+        factors=factors.reshape(given.n_items, asked.rank),
+        settings=replace(given.settings, form="ridge", ridge=asked.ridge),
+    )
+    task = ItemTrainingTask(
+        seed=asked.seed,
+        steps=asked.steps,
+        learning_rate=asked.learning_rate,
+        negatives=asked.negatives,
+    )
+    try:
+        model = LiteRtModel(given.graph)
+    except LiteRtUnavailableError as error:
+        raise TaskUnavailableError("no LiteRT runtime is installed") from error
+    if model.input_shapes("train")["rows"].shape[1:] != (asked.rank,):
+        raise OrderOutOfBoundsError("the rank is not that of the active model")
+    delta = train_rows(model, table, given.history, task)
+    flat = delta.items.astype(np.int64)[:, None] * asked.rank + np.arange(asked.rank)
+    return SparseVector(
+        dimension=dimension,
+        indices=flat.ravel().astype(np.int32),
+        values=np.ascontiguousarray(delta.rows, np.float32).ravel(),
+    )
+
+
+ENCODERS: Final[Mapping[TaskKind, Encoder]] = {
+    TaskKind.ITEM_COUNTS: encode_item_counts,
+    TaskKind.ITEM_STATISTICS: encode_item_statistics,
+    TaskKind.ITEM_TRAINING: encode_item_training,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Training:
+    rank: int
+    learning_rate: float
+    steps: int
+    negatives: int
+    ridge: float
+    seed: int
+
+
+def _training(order: Order) -> _Training:
+    parameters = _Parameters(order.parameters)
+    training = _Training(
+        rank=parameters.whole("rank", 1, MAX_RANK),
+        learning_rate=parameters.number("learning_rate", 1e3),
+        steps=parameters.whole("steps", 1, MAX_STEPS),
+        negatives=parameters.whole("negatives", 1, MAX_NEGATIVES),
+        ridge=parameters.number("ridge", 1e6),
+        seed=parameters.whole("seed", 0, 2**64 - 1),
+    )
+    parameters.done()
+    return training
+
+
+class _Parameters:
+    """Typed, bounded reading of an order's parameters; nothing may be left over."""
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._left = dict(parameters)
+
+    def whole(self, name: str, low: int, high: int) -> int:
+        value = self._left.pop(name, None)
+        if type(value) is not int or not low <= value <= high:
+            raise OrderOutOfBoundsError(f"{name}: expected a whole number from {low} to {high}")
+        return value
+
+    def number(self, name: str, high: float) -> float:
+        value = self._left.pop(name, None)
+        if type(value) not in (int, float) or not 0 < value <= high:
+            raise OrderOutOfBoundsError(f"{name}: expected a number above 0 and at most {high:g}")
+        if not math.isfinite(number := float(value)):
+            raise OrderOutOfBoundsError(f"{name}: expected a finite number")
+        return number
+
+    def done(self) -> None:
+        if self._left:
+            raise OrderOutOfBoundsError("there is a parameter that the task does not have")

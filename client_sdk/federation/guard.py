@@ -1,0 +1,69 @@
+"""The outbound guard: the last look at a vector before it may leave.
+
+Promise: what `guard` returns has the order's dimension, only finite entries, and an L2 norm that is
+at most the clip norm, exactly: the norm of its float32 entries, computed in float64.
+
+| what comes in                       | what goes out                                  | test |
+|-------------------------------------|------------------------------------------------|------|
+| norm at most clip                   | the same vector, bit for bit                   | `..._small_..._unchanged` |
+| norm above clip                     | scaled down, entries rounded towards zero      | `..._large_..._clipped` |
+| all zero, or no entry               | the same: a zero says nothing and adds nothing | `..._zero_..._unchanged` |
+| entries near the float32 maximum    | scaled down; float64 holds the norm            | `..._huge_..._clipped` |
+| infinite or NaN entry               | `OutboundGuardError`; never repaired           | `..._not_finite_..._refused` |
+| another dimension                   | `OutboundGuardError`                           | `..._dimension_..._refused` |
+| clip norm not finite, zero or below | `ValueError`: the caller checks the order      | `..._clip_..._raises` |
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from client_sdk.wire import SparseVector
+
+_ONE_STEP_DOWN: Final = 1.0 - 2.0**-23
+
+
+class OutboundGuardError(ValueError):
+    """The vector must not leave; nothing of it was sent."""
+
+
+def guard(vector: SparseVector, *, dimension: int, clip_norm: float) -> SparseVector:
+    """Check and clip a vector for one order.
+
+    Args:
+        vector: What an encoder made.
+        dimension: What the order asks for.
+        clip_norm: Largest L2 norm, finite and above 0.
+
+    Returns:
+        A vector that keeps the promise above.
+
+    Raises:
+        OutboundGuardError: another dimension, or an entry that is not finite.
+
+    >>> guard(SparseVector.from_dense(np.array([3, 4], np.float32)), dimension=2, clip_norm=2.5
+    ...       ).to_dense().tolist()
+    [1.5, 2.0]
+    """
+    if not (math.isfinite(clip_norm) and clip_norm > 0):
+        raise ValueError("clip_norm must be finite and above 0")
+    if vector.dimension != dimension:
+        raise OutboundGuardError(f"expected {dimension} entries; got {vector.dimension}")
+    if not np.isfinite(vector.values).all():
+        raise OutboundGuardError("an entry is not finite")
+    norm = vector.norm()
+    if norm <= clip_norm:
+        return vector
+    wide = vector.values.astype(np.float64) * (clip_norm / norm)
+    values = wide.astype(np.float32)
+    # Rounding to float32 may go up, and so above the bound: step those entries back.
+    up = np.abs(values.astype(np.float64)) > np.abs(wide)
+    values[up] = np.nextafter(values[up], np.float32(0))
+    clipped = SparseVector(dimension=dimension, indices=vector.indices, values=values)
+    while clipped.norm() > clip_norm:
+        values = (values.astype(np.float64) * _ONE_STEP_DOWN).astype(np.float32)
+        clipped = SparseVector(dimension=dimension, indices=vector.indices, values=values)
+    return clipped

@@ -1,0 +1,49 @@
+"""From a TensorFlow module to ``.tflite`` bytes: named signatures, builtin ops only.
+
+Importing this file loads TensorFlow. What it gives is not fit to publish before
+`models.parity.check_parity` has passed it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import tensorflow as tf
+
+from models.ranker_graph import RankerGraph
+
+
+def export_module(module: Any, signatures: dict[str, Any]) -> bytes:
+    """Convert a module's concrete functions to one ``.tflite`` model.
+
+    Args:
+        module: the `tf.Module` that owns the functions.
+        signatures: concrete functions by signature name.
+
+    Returns:
+        The model's bytes, with TFLite builtin ops only.
+    """
+    with tempfile.TemporaryDirectory(prefix="homebody-export-") as folder:
+        tf.saved_model.save(module, folder, signatures=signatures)
+        converter = tf.lite.TFLiteConverter.from_saved_model(
+            folder, signature_keys=sorted(signatures)
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.allow_custom_ops = False
+        converter.experimental_enable_resource_variables = True
+        return bytes(converter.convert())
+
+
+def export_ranker(rank: int, batch: int) -> bytes:
+    """Export the ranker's step for tables of one rank.
+
+    Args:
+        rank: the number of factors of an item, >= 1.
+        batch: rows of a call, >= 1; callers pad to it.
+
+    Returns:
+        ``.tflite`` bytes with the signatures ``score``, ``project`` and ``train``.
+    """
+    graph = RankerGraph(rank=rank, batch=batch)
+    return export_module(graph, graph.signatures())

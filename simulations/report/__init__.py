@@ -1,0 +1,18 @@
+"""What a run found, for people: a table for the terminal, JSON, and one HTML page.
+
+All three read the dict that `run_demo` and `run_simulation` give, and show what is there:
+
+- ``data``: the counts of `DataQuality`, and ``name`` and ``source`` where known.
+- ``settings``: names to plain values.
+- ``metrics[arm][protocol][metric]``: ``{"mean", "std", "seeds"}``.
+- ``privacy``: ``adjacency``, ``trust`` and ``mechanism`` (a sentence each); ``population``:
+  ``{"assumed", "real"}``; ``releases``: a list of ``{"arm", "epsilon", "delta", "budget",
+  "noise_multiplier"}`` where ``epsilon`` is what was spent; ``real``: what the real number of
+  devices would get, in a sentence.
+- ``consent``: ``granted``, ``refused``, ``withdrawn`` (of the granted), ``accepted``,
+  ``rejected``: ``{reason: n}``.
+- ``seconds``: a number, or stage to number.
+- ``example`` (not in the JSON: it is one person's list): ``before`` and ``after``, lists of
+  ``{"name", "category", "reason", "taken"}``, where ``taken`` marks what the person took next;
+  ``history``, names of what the device knew.
+"""

@@ -1,0 +1,192 @@
+"""The plain words and number formats that the table and the page share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+POPULARITY: Final = "popularity"
+ALONE: Final = "device-alone"
+NO_NOISE: Final = "together-no-noise"
+CENTRAL: Final = "central"
+
+_TOGETHER: Final = re.compile(r"together-eps-(?P<epsilon>[0-9.e+-]+?)(?P<real>-as-is)?$")
+
+PROTOCOLS: Final[Mapping[str, tuple[str, str]]] = {
+    "discover": ("Something new", "the item they took for the first time, among all they never had"),
+    "next": ("What comes next", "any item they took next, among the whole catalogue"),
+    "sampled": ("As papers count", "what they took next, among 99 random items they never had"),
+}
+METRIC_LABELS: Final[Mapping[str, str]] = {"hr@10": "HR@10", "ndcg@10": "NDCG@10"}
+
+REASONS: Final[Mapping[str, str]] = {
+    "no-consent": "no consent",
+    "consent-withdrawn": "consent withdrawn",
+    "consent-expired": "consent expired",
+    "too-little-data": "too little data",
+    "not-finite": "not a finite number",
+    "no-answer": "no answer in time",
+}
+
+
+def budget_of(arm: str) -> float | None:
+    """Give the ε in an arm's name, or None.
+
+    Example:
+        >>> budget_of("together-eps-8-as-is"), budget_of("central")
+        (8.0, None)
+    """
+    found = _TOGETHER.match(arm)
+    if found is None:
+        return None
+    try:
+        return float(found["epsilon"])
+    except ValueError:
+        return None
+
+
+def is_for_real_population(arm: str) -> bool:
+    """Say whether the arm's noise is that of the real number of people."""
+    return arm.endswith("-as-is")
+
+
+def arm_label(arm: str, real: int | None = None) -> str:
+    """Name an arm for a reader.
+
+    Example:
+        >>> arm_label("together-eps-2"), arm_label("together-eps-8-as-is", 798)
+        ('Together, ε = 2', 'Together, ε = 8, only 798 people')
+    """
+    fixed = {
+        POPULARITY: "Best sellers",
+        ALONE: "This device alone",
+        NO_NOISE: "Together, no noise",
+        CENTRAL: "All data in one place",
+    }
+    epsilon = budget_of(arm)
+    if epsilon is None:
+        return fixed.get(arm, arm)
+    label = f"Together, ε = {epsilon:g}"
+    if is_for_real_population(arm):
+        label += f", only {count(real)} people" if real else ", only the real people"
+    return label
+
+
+def in_order(arms: Iterable[str]) -> list[str]:
+    """Sort arms from the simplest to the ceiling."""
+
+    def key(arm: str) -> tuple[int, float, bool, str]:
+        epsilon = budget_of(arm)
+        if epsilon is not None:
+            return (2, epsilon, not is_for_real_population(arm), arm)
+        place = {POPULARITY: 0, ALONE: 1, NO_NOISE: 4, CENTRAL: 5}.get(arm, 6)
+        return (place, 0.0, False, arm)
+
+    return sorted(arms, key=key)
+
+
+def mean_of(metrics: Mapping[str, Any], arm: str, protocol: str, metric: str) -> float | None:
+    """Give one mean, or None where it was not measured."""
+    value = metrics.get(arm, {}).get(protocol, {}).get(metric, {}).get("mean")
+    return None if value is None else float(value)
+
+
+def std_of(metrics: Mapping[str, Any], arm: str, protocol: str, metric: str) -> float:
+    """Give one spread over the seeds; 0 where it was not measured."""
+    return float(metrics.get(arm, {}).get(protocol, {}).get(metric, {}).get("std") or 0.0)
+
+
+def best_private_arm(metrics: Mapping[str, Any]) -> str | None:
+    """Give the arm with the largest budget whose noise is that of the planned population."""
+    private = [a for a in metrics if budget_of(a) is not None and not is_for_real_population(a)]
+    return in_order(private)[-1] if private else None
+
+
+def count(number: float | None) -> str:
+    """Write a whole number with thin groups.
+
+    Example:
+        >>> count(100000)
+        '100,000'
+    """
+    return "–" if number is None else f"{number:,.0f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """Write a share.
+
+    Example:
+        >>> percent(0.0513)
+        '5.1 %'
+    """
+    return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def reason(word: str) -> str:
+    """Write the reason of a refusal in plain words."""
+    return REASONS.get(word, word.replace("-", " "))
+
+
+def total_seconds(seconds: Any) -> float | None:
+    """Give the whole time from a number or from stages."""
+    if isinstance(seconds, Mapping):
+        known = [float(v) for v in seconds.values() if isinstance(v, (int, float))]
+        return float(seconds["total"]) if "total" in seconds else sum(known)
+    return float(seconds) if isinstance(seconds, (int, float)) else None
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time.
+
+    Example:
+        >>> duration(95), duration(3.21)
+        ('1 min 35 s', '3.2 s')
+    """
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    return f"{seconds:.1f} s" if seconds < 60 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+def finding(result: Mapping[str, Any]) -> tuple[str, str]:
+    """Say what a run found: a headline and a paragraph, true also when nothing was gained.
+
+    Args:
+        result: What a run found; see the package's docstring.
+
+    Returns:
+        The headline and the sentences below it.
+    """
+    metrics, privacy = result.get("metrics", {}), result.get("privacy", {})
+    arm = best_private_arm(metrics) or (NO_NOISE if NO_NOISE in metrics else None)
+    ours = mean_of(metrics, arm, "discover", "hr@10") if arm else None
+    popular = mean_of(metrics, POPULARITY, "discover", "hr@10")
+    if arm is None or ours is None or not popular:
+        return "What these devices learned", "There is too little data to compare the lists."
+    spread = std_of(metrics, arm, "discover", "hr@10")
+    ratio = ours / popular
+    epsilon = budget_of(arm)
+    under = "without noise" if epsilon is None else f"under differential privacy (ε = {epsilon:g})"
+    if ours - spread > popular:
+        headline = f"Learning together finds {ratio:.1f} times as many new favourites as best sellers"
+    elif ours + spread < popular:
+        headline = f"Here, learning together finds fewer new favourites than best sellers ({ratio:.1f} ×)"
+    else:
+        headline = "Here, learning together is as good as the list of best sellers"
+    sentences = [
+        f"Of the items that people took for the first time, {percent(ours)} were in the top ten "
+        f"that their own device had put together, against {percent(popular)} from best sellers",
+    ]
+    alone = mean_of(metrics, ALONE, "discover", "hr@10")
+    if alone is not None:
+        sentences[0] += f" and {percent(alone)} from the device alone"
+    sentences[0] += f". What was shared: one bounded summary a device, {under}."
+    population = privacy.get("population", {})
+    assumed, real = population.get("assumed"), population.get("real")
+    if epsilon is not None and assumed and real and assumed != real:
+        sentences.append(
+            f"The noise is what a population of {count(assumed)} people needs; the data has "
+            f"{count(real)}."
+        )
+    return headline, " ".join(sentences)

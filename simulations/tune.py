@@ -1,0 +1,232 @@
+"""Choose the ranker's settings on validation: ``python -m simulations.tune``.
+
+Everything chosen here looks at the validation part only (each customer's second-to-last invoice,
+learned from what came before it). ``--test`` prints the test once, with what the defaults are: run
+it after the choice, not to make it.
+
+Rules a reader can check line by line:
+
+1. The path is the product's: histories -> unit-norm vectors -> packed x x' -> Gaussian noise ->
+   `decode_item_statistics` -> `RankerTable` -> `score_many`. Two releases share one budget: item
+   counts (unit-norm as well) choose the top K and give popularity, the Gram matrix gives factors.
+2. Noise "as if 100,000 people" has the deviation of the sum's noise times people / 100,000: the
+   mean over the sample is as noisy as a mean over 100,000 people would be. The sample itself does
+   not grow: what 100,000 people would teach beyond it is not claimed.
+3. 85 % of the people, drawn by the seed, take part in learning; everyone is asked.
+4. Noise here is drawn by PCG64 from a seed, for repeatable experiments; the product's isn't.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client_sdk.intelligence import (
+    History,
+    ItemCategories,
+    ItemWords,
+    RankerSettings,
+    RankerTable,
+    score_many,
+    solve_many,
+    statistics_vector,
+)
+from client_sdk.wire.release import Catalogue
+from models.item_statistics import (
+    StatisticsSettings,
+    decode_item_statistics,
+    select_top_items,
+    suggest_top_items,
+)
+from privacy.gaussian import noise_multipliers_for
+from simulations.data.bundled import load_bundled
+from simulations.evaluation.arms import popularity
+from simulations.evaluation.metrics import Measured, Scorer, ScoreArray, measure, summarise
+from simulations.evaluation.split import Part, Split, draw_targets, hold_out
+
+DELTA: Final = 1e-6
+POPULATION: Final = 100_000
+CONSENTING: Final = 0.85
+SEEDS: Final = (0, 1, 2, 3, 4)
+COUNTS_SHARE: Final = 0.1
+"""The part of rho that the release of item counts gets; chosen here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """How one release is learned.
+
+    Attributes:
+        epsilon: of counts and statistics together; None for no noise.
+        population: the noise is scaled as if so many people were asked; None for as it is.
+        top_items: K; None for `suggest_top_items`.
+        counts_share: of rho.
+        statistics: how the sum is decoded.
+        ranker: the settings that the release carries.
+        consenting: share of the people who take part.
+    """
+
+    epsilon: float | None = 8.0
+    population: int | None = POPULATION
+    top_items: int | None = None
+    counts_share: float = COUNTS_SHARE
+    statistics: StatisticsSettings = StatisticsSettings()  # noqa: RUF009 -- frozen
+    ranker: RankerSettings = RankerSettings()  # noqa: RUF009 -- frozen
+    consenting: float = CONSENTING
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """One part of the data, ready to learn from and to ask.
+
+    Attributes:
+        split: what may be learned from, and what is asked.
+        histories: one a person, at the moment they are asked.
+        categories: of the catalogue.
+        words: of the catalogue's names.
+    """
+
+    split: Split
+    histories: tuple[History, ...]
+    categories: ItemCategories
+    words: ItemWords
+
+    @classmethod
+    def load(cls, part: Part) -> Bench:
+        """Read the bundled sample and hold out a part of it."""
+        data = load_bundled()
+        split = hold_out(data.interactions, part=part)
+        return cls(
+            split=split,
+            histories=tuple(_histories(split)),
+            categories=categories_of(data.catalogue),
+            words=ItemWords.from_names([item.name for item in data.catalogue.items]),
+        )
+
+    @property
+    def n_items(self) -> int:
+        """The size of the catalogue."""
+        return self.split.train.n_items
+
+
+def categories_of(catalogue: Catalogue) -> ItemCategories:
+    """Read a catalogue's categories; "other" says nothing, so it is no category."""
+    names = ["" if item.category == "other" else item.category for item in catalogue.items]
+    return ItemCategories.from_names(names)
+
+
+def learn(bench: Bench, release: Release, *, seed: int) -> RankerTable:
+    """Learn one release from the people who take part."""
+    rng = np.random.default_rng(seed)
+    people = len(bench.histories)
+    taking_part = np.sort(rng.permutation(people)[: round(release.consenting * people)])
+    histories = [bench.histories[person] for person in taking_part]
+    count_std, gram_std = noise_of(release, people=people)
+    counts = _stack(histories, bench.n_items, weighting="binary").sum(axis=0)
+    counts += rng.standard_normal(bench.n_items) * count_std
+    size = release.top_items or suggest_top_items(
+        people=len(histories), noise_std=gram_std, n_items=bench.n_items
+    )
+    top = select_top_items(counts, size)
+    vectors = _stack(
+        histories,
+        bench.n_items,
+        weighting=release.ranker.weighting,
+        half_life_days=release.ranker.half_life_days,
+        within=top,
+    )
+    packed = pack_gram(vectors)
+    packed += rng.standard_normal(len(packed)) * gram_std
+    decoded = decode_item_statistics(
+        packed,
+        top_items=top,
+        n_items=bench.n_items,
+        noise_std=gram_std,
+        noisy_counts=counts,
+        settings=release.statistics,
+    )
+    return RankerTable(**vars(decoded), settings=release.ranker)
+
+
+def noise_of(release: Release, *, people: int) -> tuple[float, float]:
+    """Give the deviations of the noise on the sums of counts and of packed x x'."""
+    if release.epsilon is None:
+        return 0.0, 0.0
+    shares = (release.counts_share, 1.0 - release.counts_share)
+    sigmas = noise_multipliers_for(epsilon=release.epsilon, delta=DELTA, shares=shares)
+    scale = 1.0 if release.population is None else people / release.population
+    return sigmas[0] * scale, sigmas[1] * scale
+
+
+def pack_gram(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the sum over people of the packed x x': what the aggregator's sum is, in one product."""
+    gram = vectors.T @ vectors
+    rows, columns = np.triu_indices(len(gram))
+    return gram[rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))
+
+
+def scorer_of(bench: Bench, table: RankerTable) -> Scorer:
+    """Turn a table to an arm that ranks with everything the device knows."""
+    histories = bench.histories
+    scores = score_many(
+        table,
+        table.settings,
+        solve_many(table, histories),
+        histories,
+        bench.categories,
+        words=bench.words,
+    )
+    return lambda people: scores[people]
+
+
+def central(bench: Bench, ranker: RankerSettings, *, ridge: float = 4.0) -> Scorer:
+    """Score with what a server that sees everybody's raw history would have: full-rank EASE."""
+    settings = {"weighting": ranker.weighting, "half_life_days": ranker.half_life_days}
+    vectors = _stack(bench.histories, bench.n_items, **settings)
+    inverse = np.linalg.inv(vectors.T @ vectors + ridge * np.eye(bench.n_items))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    alone = scorer_of(bench, RankerTable.without_model(bench.n_items, settings=ranker))
+    scores = vectors @ weights + alone(np.arange(len(vectors), dtype=np.int32))
+    return lambda people: scores[people]
+
+
+def judge(bench: Bench, make: Callable[[int], Scorer], seeds: Iterable[int]) -> list[Measured]:
+    """Learn and ask once for each seed: it draws who takes part, the noise and the targets."""
+    return [
+        measure(make(seed), bench.split, draw_targets(bench.split, seed=seed)) for seed in seeds
+    ]
+
+
+def _histories(split: Split) -> Iterable[History]:
+    """Give each person's history: how many occasions had the item, and when the last was."""
+    train = split.train.take(split.train.taste)
+    bounds = np.searchsorted(train.users, np.arange(train.n_people + 1))
+    for person, (first, end) in enumerate(itertools.pairwise(bounds.tolist())):
+        occasion_items = train.occasions[first:end].astype(np.int64) * train.n_items
+        _, once = np.unique(occasion_items + train.items[first:end], return_index=True)
+        yield History.from_events(
+            items=train.items[first:end][once],
+            times_s=train.times_s[first:end][once],
+            now_s=float(split.now_s[person]),
+        )
+
+
+def _stack(
+    histories: Sequence[History], n_items: int, *, within: NDArray[np.int32] | None = None, **how: Any
+) -> NDArray[np.float64]:
+    """Stack the people's statistics vectors: float64[P, n] or, within a list, float64[P, K]."""
+    vectors = np.zeros((len(histories), n_items if within is None else len(within)))
+    for row, history in enumerate(histories):
+        items, values = statistics_vector(history, within=within, **how)
+        vectors[row, items] = values
+    return vectors

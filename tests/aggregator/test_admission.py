@@ -1,0 +1,268 @@
+"""Admission: every rule of the module docstring, one row each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aggregator.admission import CLOCK_SKEW_S, Admission, Standing, Verdict, supersedes
+from aggregator.scripted import EARLIER_TASK, EXPECTED, Behaviour, ScriptedDevice, SoftwareKey
+from client_sdk.wire import (
+    Acceptance,
+    ConsentReceipt,
+    Declined,
+    Order,
+    Purpose,
+    Refusal,
+    SparseVector,
+    TaskKind,
+    sha256_hex,
+)
+
+NOW_S = 1_800_000_000
+NODE = 7
+ORDER = Order(
+    task_id="1" * 32,
+    kind=TaskKind.ITEM_STATISTICS,
+    population="tests",
+    round=0,
+    policy_sha256="2" * 64,
+    catalogue_sha256="3" * 64,
+    dimension=4,
+    clip_norm=1.0,
+    closes_at_s=NOW_S + 60,
+    promise={},
+    parameters={},
+    payload_sha256=sha256_hex(b""),
+)
+KEY = SoftwareKey()
+INVITATION = ORDER.to_invitation_bytes(KEY)
+ORDER_FRAME = ORDER.to_bytes(KEY)
+
+
+class MemoryConsents:
+    """The registry's port, in memory."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, Purpose], ConsentReceipt] = {}
+
+    def record(self, receipt: ConsentReceipt, frame: bytes) -> None:
+        key = receipt.device, receipt.purpose
+        if key not in self.held or supersedes(receipt, self.held[key]):
+            self.held[key] = receipt
+
+    def standing(self, device: str, purpose: Purpose) -> Standing | None:
+        held = self.held.get((device, purpose))
+        if held is None:
+            return None
+        return Standing(granted=held.granted, issued_at_s=held.issued_at_s)
+
+
+def device_that(behaviour: Behaviour = Behaviour.HONEST, *, said_yes_s: int = -10):
+    return ScriptedDevice(
+        vector=SparseVector.from_dense(np.array([0.6, 0.0, 0.0, 0.8], np.float32)),
+        consented_at_s=NOW_S + said_yes_s,
+        behaviour=behaviour,
+    )
+
+
+def admission_of(*devices: ScriptedDevice, now_s: float = NOW_S, **options) -> Admission:
+    return Admission(
+        order=ORDER,
+        directory={NODE + number: device.public_key_hex for number, device in enumerate(devices)},
+        consents=options.pop("consents", MemoryConsents()),
+        clock=lambda: now_s,
+        earlier_tasks=frozenset({EARLIER_TASK}),
+    )
+
+
+def receipt_of(device: ScriptedDevice, **changes) -> bytes:
+    receipt = ConsentReceipt(
+        receipt_id="4" * 32,
+        device=device.public_key_hex,
+        purpose=Purpose.TRAIN,
+        granted=True,
+        policy_version="1",
+        policy_sha256=ORDER.policy_sha256,
+        issued_at_s=NOW_S - 10,
+        expires_at_s=NOW_S + 1000,
+    )
+    return replace(receipt, **changes).to_bytes(device.signer)
+
+
+def accept_with(device: ScriptedDevice, receipt: bytes, *, task_id: str = ORDER.task_id) -> bytes:
+    return Acceptance(task_id=task_id, device=device.public_key_hex, receipt=receipt).to_bytes(
+        device.signer
+    )
+
+
+def test_honest_device_is_admitted_with_the_vector_it_sent():
+    device = device_that()
+    admission = admission_of(device)
+    assert admission.check_acceptance(NODE, device.answer(INVITATION)) == Verdict()
+    verdict = admission.check_contribution(NODE, device.answer(ORDER_FRAME))
+    assert verdict.admitted
+    assert verdict.vector.to_dense().tolist() == pytest.approx([0.6, 0.0, 0.0, 0.8])
+    assert not admission.refusals
+
+
+@pytest.mark.parametrize("behaviour", [b for b in Behaviour if b is not Behaviour.SILENT])
+def test_each_behaviour_is_counted_under_its_own_reason(behaviour):
+    device = device_that(behaviour)
+    admission = admission_of(device)
+    verdict = admission.check_acceptance(NODE, device.answer(INVITATION))
+    if verdict.admitted:
+        verdict = admission.check_contribution(NODE, device.answer(ORDER_FRAME))
+    assert verdict.refusal is EXPECTED[behaviour]
+    expected = {} if EXPECTED[behaviour] is None else {EXPECTED[behaviour]: 1}
+    assert dict(admission.refusals) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"granted": False}, Refusal.CONSENT_WITHDRAWN),
+        ({"purpose": Purpose.STATISTICS}, Refusal.BAD_RECEIPT),
+        ({"policy_sha256": "9" * 64}, Refusal.BAD_RECEIPT),
+        ({"issued_at_s": NOW_S + int(CLOCK_SKEW_S) + 1}, Refusal.BAD_RECEIPT),
+        ({"issued_at_s": NOW_S + int(CLOCK_SKEW_S)}, None),
+        ({"expires_at_s": NOW_S}, Refusal.CONSENT_EXPIRED),
+        ({"expires_at_s": NOW_S + 1}, None),
+    ],
+)
+def test_receipt_that_is_not_consent_to_this_order_is_refused(changes, reason):
+    device = device_that()
+    frame = accept_with(device, receipt_of(device, **changes))
+    assert admission_of(device).check_acceptance(NODE, frame).refusal is reason
+
+
+def test_acceptance_without_a_receipt_is_no_consent():
+    device = device_that()
+    verdict = admission_of(device).check_acceptance(NODE, accept_with(device, b""))
+    assert verdict.refusal is Refusal.NO_CONSENT
+
+
+def test_withdrawal_on_record_beats_an_older_grant_and_a_tie():
+    device, consents = device_that(), MemoryConsents()
+    for withdrawn_at_s, reason in [
+        (NOW_S - 11, None),
+        (NOW_S - 10, Refusal.CONSENT_WITHDRAWN),
+        (NOW_S - 9, Refusal.CONSENT_WITHDRAWN),
+    ]:
+        consents.held.clear()
+        withdrawal = receipt_of(device, granted=False, issued_at_s=withdrawn_at_s)
+        consents.record(ConsentReceipt.from_bytes(withdrawal), withdrawal)
+        admission = admission_of(device, consents=consents)
+        assert admission.check_acceptance(NODE, device.answer(INVITATION)).refusal is reason
+
+
+def test_withdrawal_after_acceptance_stops_the_contribution():
+    device, consents = device_that(), MemoryConsents()
+    admission = admission_of(device, consents=consents)
+    assert admission.check_acceptance(NODE, device.answer(INVITATION)).admitted
+    withdrawal = receipt_of(device, granted=False, issued_at_s=NOW_S)
+    consents.record(ConsentReceipt.from_bytes(withdrawal), withdrawal)
+    verdict = admission.check_contribution(NODE, device.answer(ORDER_FRAME))
+    assert verdict.refusal is Refusal.CONSENT_WITHDRAWN
+
+
+def test_refusal_with_a_signed_withdrawal_records_it_even_for_another_task():
+    device, consents = device_that(), MemoryConsents()
+    frame = Declined(
+        task_id="8" * 32,
+        device=device.public_key_hex,
+        reason=Refusal.CONSENT_WITHDRAWN,
+        receipt=receipt_of(device, granted=False),
+    ).to_bytes(device.signer)
+    verdict = admission_of(device, consents=consents).check_contribution(NODE, frame)
+    assert verdict.refusal is Refusal.WRONG_TASK
+    assert not consents.standing(device.public_key_hex, Purpose.TRAIN).granted
+
+
+def test_refusal_cannot_withdraw_for_somebody_else_or_smuggle_a_grant_in():
+    device, other, consents = device_that(), device_that(), MemoryConsents()
+    for receipt in (receipt_of(other, granted=False), receipt_of(device), b"nonsense"):
+        frame = Declined(
+            task_id=ORDER.task_id,
+            device=device.public_key_hex,
+            reason=Refusal.DEVICE_ERROR,
+            receipt=receipt,
+        ).to_bytes(device.signer)
+        admission_of(device, consents=consents).check_acceptance(NODE, frame)
+    assert not consents.held
+
+
+def test_device_behind_two_nodes_is_added_once():
+    device = device_that()
+    admission = admission_of(device, device)
+    assert admission.check_contribution(NODE, device.answer(ORDER_FRAME)).admitted
+    verdict = admission.check_contribution(NODE + 1, device.answer(ORDER_FRAME))
+    assert verdict.refusal is Refusal.REPLAYED
+
+
+def test_node_without_an_enrolled_device_is_not_invited():
+    admission = admission_of(device_that())
+    assert admission.check_node(NODE).admitted
+    assert admission.check_node(99).refusal is Refusal.UNKNOWN_DEVICE
+
+
+def test_answer_at_closing_time_is_late():
+    device = device_that()
+    frame = device.answer(ORDER_FRAME)
+    assert admission_of(device, now_s=NOW_S + 59.9).check_contribution(NODE, frame).admitted
+    late = admission_of(device, now_s=NOW_S + 60).check_contribution(NODE, frame)
+    assert late.refusal is Refusal.LATE
+
+
+def test_oversized_frame_is_refused_before_it_is_read():
+    class Unreadable(bytes):
+        def __getitem__(self, key):
+            raise AssertionError("parsed before its size was checked")
+
+    admission = admission_of(device_that())
+    verdict = admission.check_contribution(NODE, Unreadable(4 * 4 + 16 * 1024 + 1))
+    assert verdict.refusal is Refusal.OVERSIZED
+
+
+def test_answer_of_the_wrong_stage_is_malformed():
+    device = device_that()
+    admission = admission_of(device)
+    early = admission.check_acceptance(NODE, device.answer(ORDER_FRAME))
+    assert early.refusal is Refusal.MALFORMED
+    again = admission.check_contribution(NODE, device.answer(INVITATION))
+    assert again.refusal is Refusal.MALFORMED
+
+
+def test_infinite_entry_is_not_finite():
+    device = replace(
+        device_that(), vector=SparseVector.from_dense(np.array([np.inf, 0, 0, 0], np.float32))
+    )
+    verdict = admission_of(device).check_contribution(NODE, device.answer(ORDER_FRAME))
+    assert verdict.refusal is Refusal.NOT_FINITE
+
+
+def test_node_is_counted_once_under_the_last_reason():
+    admission = admission_of(device_that())
+    admission.refuse(NODE, Refusal.MALFORMED)
+    admission.refuse(NODE, Refusal.NOT_FINITE)
+    assert dict(admission.refusals) == {Refusal.NOT_FINITE: 1}
+
+
+@given(noise=st.binary(max_size=300), flip=st.integers(min_value=0, max_value=8 * 500))
+def test_any_bytes_give_a_verdict(noise, flip):
+    device = device_that()
+    admission = admission_of(device)
+    assert not admission.check_acceptance(NODE, noise).admitted
+    frame = bytearray(device.answer(ORDER_FRAME))
+    frame[(flip // 8) % len(frame)] ^= 1 << (flip % 8)
+    assert not admission.check_contribution(NODE, bytes(frame)).admitted
+
+
+def test_verdict_with_a_refusal_and_a_vector_is_a_mistake():
+    vector = SparseVector.from_dense(np.ones(1, np.float32))
+    with pytest.raises(ValueError, match="no vector"):
+        Verdict(refusal=Refusal.LATE, vector=vector)

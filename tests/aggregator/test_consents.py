@@ -1,0 +1,139 @@
+"""The registry against its rule: the latest answer stands, and a tie favours the withdrawal."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+from dataclasses import replace
+
+import pytest
+
+from aggregator.admission import Standing, supersedes
+from aggregator.consents import ConsentRegistry
+from aggregator.errors import RegistryError
+from aggregator.scripted import SoftwareKey
+from client_sdk.wire import ConsentReceipt, Purpose
+
+KEY = SoftwareKey()
+RECEIPT = ConsentReceipt(
+    receipt_id="4" * 32,
+    device=KEY.public_key_hex,
+    purpose=Purpose.TRAIN,
+    granted=True,
+    policy_version="1",
+    policy_sha256="2" * 64,
+    issued_at_s=100,
+    expires_at_s=1000,
+)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'consents.db'}"
+
+
+@pytest.fixture
+def registry(url):
+    with ConsentRegistry(url) as opened:
+        yield opened
+
+
+def record(registry: ConsentRegistry, **changes) -> ConsentReceipt:
+    receipt = replace(RECEIPT, **changes)
+    registry.record(receipt, receipt.to_bytes(KEY))
+    return receipt
+
+
+def standing(registry: ConsentRegistry) -> Standing | None:
+    return registry.standing(KEY.public_key_hex, Purpose.TRAIN)
+
+
+def test_empty_registry_knows_nothing(registry):
+    assert standing(registry) is None
+    assert registry.evidence(KEY.public_key_hex, Purpose.TRAIN) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    list(itertools.product([(100, True), (100, False), (101, True), (101, False)], repeat=2)),
+)
+def test_database_decides_as_the_rule_does(registry, first, second):
+    held, newer = (
+        record(registry, issued_at_s=at_s, granted=granted) for at_s, granted in (first, second)
+    )
+    expected = newer if supersedes(newer, held) else held
+    assert standing(registry) == Standing(
+        granted=expected.granted, issued_at_s=expected.issued_at_s
+    )
+    assert registry.evidence(KEY.public_key_hex, Purpose.TRAIN) == expected
+
+
+def test_purposes_are_kept_apart(registry):
+    record(registry)
+    record(registry, purpose=Purpose.STATISTICS, granted=False, issued_at_s=200)
+    assert standing(registry).granted
+
+
+def test_receipt_survives_a_restart(url):
+    with ConsentRegistry(url) as first:
+        record(first, granted=False)
+    with ConsentRegistry(url) as second:
+        assert not standing(second).granted
+
+
+def test_withdrawal_by_another_process_is_seen_by_the_next_read(url, registry):
+    record(registry)
+    assert standing(registry).granted
+    with ConsentRegistry(url) as console:
+        record(console, granted=False, issued_at_s=101)
+    assert not standing(registry).granted
+
+
+def test_racing_writers_cannot_undo_a_withdrawal(url, registry):
+    frames = [
+        (replace(RECEIPT, issued_at_s=100 + n, granted=n != 40), n) for n in range(41)
+    ]
+
+    def write(numbers):
+        with ConsentRegistry(url) as mine:
+            for receipt, _ in numbers:
+                mine.record(receipt, receipt.to_bytes(KEY))
+
+    threads = [threading.Thread(target=write, args=(frames[part::4],)) for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert standing(registry) == Standing(granted=False, issued_at_s=140)
+
+
+def test_damaged_evidence_is_an_error_not_a_yes(tmp_path, registry):
+    record(registry)
+    with sqlite3.connect(tmp_path / "consents.db") as raw:
+        raw.execute("UPDATE consent_receipts SET frame = x'00'")
+    raw.close()
+    with pytest.raises(RegistryError, match="damaged"):
+        registry.evidence(KEY.public_key_hex, Purpose.TRAIN)
+
+
+def test_evidence_of_somebody_else_is_an_error(tmp_path, registry):
+    record(registry)
+    with sqlite3.connect(tmp_path / "consents.db") as raw:
+        raw.execute("UPDATE consent_receipts SET device = ?", ("0" * 64,))
+    raw.close()
+    with pytest.raises(RegistryError, match="somebody else"):
+        registry.evidence("0" * 64, Purpose.TRAIN)
+
+
+def test_lost_database_is_an_error_not_a_yes(tmp_path, registry):
+    with sqlite3.connect(tmp_path / "consents.db") as raw:
+        raw.execute("DROP TABLE consent_receipts")
+    raw.close()
+    with pytest.raises(RegistryError, match="no task may run"):
+        standing(registry)
+
+
+def test_another_kind_of_database_is_a_mistake():
+    with pytest.raises(ValueError, match="SQLite or PostgreSQL"):
+        ConsentRegistry("mysql://localhost/consents")

@@ -1,0 +1,527 @@
+"""The strategy on the in-process grid, with real signed frames and the real sum."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+
+from aggregator.consents import ConsentRegistry
+from aggregator.errors import QuorumNotReachedError
+from aggregator.in_process import InProcessGrid
+from aggregator.ledger import Ledger
+from aggregator.scripted import EARLIER_TASK, EXPECTED, Behaviour, ScriptedDevice, SoftwareKey
+from aggregator.strategy import BoundedSumStrategy, Stage, TaskPlan
+from client_sdk.federation.flower_device import handle_message
+from client_sdk.wire import (
+    ConsentReceipt,
+    FrameKind,
+    Order,
+    Purpose,
+    Refusal,
+    SparseVector,
+    TaskKind,
+    read_frame,
+    sha256_hex,
+)
+from privacy.bounded_sum import BoundedSum
+from privacy.budget import Budget
+from privacy.chain import RowKind
+from privacy.errors import BudgetExhaustedError, NoiseSourceError
+from privacy.events import MechanismName, NoiseSource, ReleaseEvent
+from privacy.mechanisms import UnsafeNoNoise
+from privacy.noise import GaussianNoise
+
+NOW_S = 1_800_000_000
+FIRST_NODE = 1000
+DIMENSION = 64
+KEY = SoftwareKey()
+
+
+class ManualClock:
+    """Time passes only while somebody sleeps, or is told to."""
+
+    def __init__(self) -> None:
+        self.at_s = float(NOW_S)
+
+    def now_s(self) -> float:
+        return self.at_s
+
+    def sleep(self, seconds: float) -> None:
+        self.at_s += max(seconds, 0.001)
+
+
+@dataclass
+class RecordingLedger:
+    """The ledger's port, in memory, in the order of the calls."""
+
+    calls: list[str] = field(default_factory=list)
+    refuses: Exception | None = None
+    fails_to_commit: bool = False
+
+    def reserve(self, event: ReleaseEvent) -> str:
+        self.calls.append("reserve")
+        if self.refuses is not None:
+            raise self.refuses
+        return "reservation"
+
+    def commit(self, reservation: str, accepted: int) -> None:
+        self.calls.append(f"commit {accepted}")
+        if self.fails_to_commit:
+            raise OSError("disk full")
+
+    def void(self, reservation: str, reason: str) -> None:
+        self.calls.append(f"void {reason}")
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def ledger():
+    return RecordingLedger()
+
+
+@pytest.fixture
+def registry(tmp_path):
+    with ConsentRegistry(f"sqlite:///{tmp_path / 'consents.db'}") as opened:
+        yield opened
+
+
+def make_order(*, dimension: int = DIMENSION, task_id: str = "1" * 32, payload: bytes = b"rows"):
+    return Order(
+        task_id=task_id,
+        kind=TaskKind.ITEM_STATISTICS,
+        population="tests",
+        round=0,
+        policy_sha256="2" * 64,
+        catalogue_sha256="3" * 64,
+        dimension=dimension,
+        clip_norm=1.0,
+        closes_at_s=NOW_S + 600,
+        promise={},
+        parameters={},
+        payload_sha256=sha256_hex(payload),
+        payload=payload,
+    )
+
+
+def make_plan(order: Order, *, quorum: int = 1, noise_multiplier: float = 0.0, **options):
+    noisy = noise_multiplier > 0.0
+    event = ReleaseEvent(
+        kind=order.kind,
+        task_id=order.task_id,
+        population=order.population,
+        noise_multiplier=noise_multiplier,
+        clip_norm=order.clip_norm,
+        dimension=order.dimension,
+        report_goal=10,
+        mechanism=MechanismName.GAUSSIAN if noisy else MechanismName.UNSAFE_NO_NOISE,
+        noise_source=NoiseSource.SEEDED_SIMULATION if noisy else NoiseSource.NONE,
+    )
+    noise = GaussianNoise.from_seed_for_simulation(1) if noisy else None
+    return TaskPlan(order=order, event=event, noise=noise, quorum=quorum, **options)
+
+
+def make_devices(*behaviours: Behaviour, dimension: int = DIMENSION) -> dict[int, ScriptedDevice]:
+    rng = np.random.default_rng(5)
+    other = SoftwareKey()
+    devices = {}
+    for node_id, behaviour in enumerate(behaviours, start=FIRST_NODE):
+        vector = rng.normal(size=dimension).astype(np.float32) * np.float32(0.5)
+        devices[node_id] = ScriptedDevice(
+            vector=SparseVector.from_dense(vector),
+            consented_at_s=NOW_S - 10,
+            behaviour=behaviour,
+            other=other,
+        )
+    return devices
+
+
+def make_strategy(devices, ledger, registry, clock, **options) -> BoundedSumStrategy:
+    return BoundedSumStrategy(
+        signer=KEY,
+        ledger=ledger,
+        consents=registry,
+        directory={node_id: device.public_key_hex for node_id, device in devices.items()},
+        clock=clock.now_s,
+        sleep=clock.sleep,
+        earlier_tasks=frozenset({EARLIER_TASK}),
+        **options,
+    )
+
+
+def make_grid(devices, **options) -> InProcessGrid:
+    return InProcessGrid(
+        {node_id: partial(handle_message, each.answer) for node_id, each in devices.items()},
+        **options,
+    )
+
+
+def sum_of(devices) -> np.ndarray:
+    total = BoundedSum(dimension=DIMENSION, clip_norm=1.0)
+    for device in devices:
+        total.add(device.vector)
+    return total.release(UnsafeNoNoise())
+
+
+class WrappedGrid(InProcessGrid):
+    """An in-process grid whose pulls a test may tamper with."""
+
+    def __init__(self, devices, tamper) -> None:
+        super().__init__(devices)
+        self._tamper = tamper
+
+    def pull_messages(self, message_ids):
+        return self._tamper(super().pull_messages(message_ids))
+
+
+def test_honest_devices_are_summed_exactly_and_committed(ledger, registry, clock):
+    devices = make_devices(*[Behaviour.HONEST] * 8)
+    result = make_strategy(devices, ledger, registry, clock).start(
+        make_grid(devices), make_plan(make_order())
+    )
+    assert result.noisy_sum.tobytes() == sum_of(devices.values()).tobytes()
+    assert (result.invited, result.accepted, result.ignored) == (8, 8, 0)
+    assert not result.refusals
+    assert result.report_goal == 10
+    assert ledger.calls == ["reserve", "commit 8"]
+
+
+@pytest.mark.parametrize("hostile", [b for b in Behaviour if EXPECTED[b] is not None])
+def test_hostile_device_is_counted_and_leaves_the_sum_unmoved(hostile, ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST, hostile, Behaviour.HONEST)
+    result = make_strategy(devices, ledger, registry, clock).start(
+        make_grid(devices), make_plan(make_order())
+    )
+    honest = [each for each in devices.values() if each.behaviour is Behaviour.HONEST]
+    assert result.noisy_sum.tobytes() == sum_of(honest).tobytes()
+    assert dict(result.refusals) == {EXPECTED[hostile]: 1}
+    assert result.accepted == 2
+
+
+def test_all_hostile_kinds_at_once_leave_the_sum_unmoved(ledger, registry, clock):
+    kinds = [b for b in Behaviour if b is not Behaviour.EXAGGERATES]
+    devices = make_devices(*kinds, *[Behaviour.HONEST] * 4)
+    result = make_strategy(devices, ledger, registry, clock).start(
+        make_grid(devices), make_plan(make_order())
+    )
+    honest = [each for each in devices.values() if each.behaviour is Behaviour.HONEST]
+    assert result.noisy_sum.tobytes() == sum_of(honest).tobytes()
+    assert result.accepted + sum(result.refusals.values()) == len(devices)
+
+
+def test_exaggerating_device_moves_the_sum_by_the_clip_norm_at_most(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST, Behaviour.EXAGGERATES)
+    result = make_strategy(devices, ledger, registry, clock).start(
+        make_grid(devices), make_plan(make_order())
+    )
+    moved = result.noisy_sum - sum_of([devices[FIRST_NODE]])
+    assert 0.99 < np.linalg.norm(moved) <= 1.0
+
+
+def test_order_goes_only_to_devices_that_accepted(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST, Behaviour.REFUSES_CONSENT, Behaviour.OTHER_POLICY)
+    seen = []
+
+    def watched(device, frame):
+        seen.append((device.behaviour, read_frame(frame).kind))
+        return device.answer(frame)
+
+    grid = InProcessGrid(
+        {n: partial(handle_message, partial(watched, each)) for n, each in devices.items()}
+    )
+    make_strategy(devices, ledger, registry, clock).start(grid, make_plan(make_order()))
+    got_order = [behaviour for behaviour, kind in seen if kind is FrameKind.ORDER]
+    assert got_order == [Behaviour.HONEST]
+    assert len(seen) == 4
+
+
+def test_withdrawal_elsewhere_stops_an_upload_that_is_under_way(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
+    leaver = devices[FIRST_NODE]
+
+    def answer_then_withdraw(frame):
+        said = leaver.answer(frame)
+        if read_frame(frame).kind is FrameKind.ORDER:
+            receipt = ConsentReceipt(
+                receipt_id="5" * 32,
+                device=leaver.public_key_hex,
+                purpose=Purpose.TRAIN,
+                granted=False,
+                policy_version="1",
+                policy_sha256="2" * 64,
+                issued_at_s=NOW_S,
+                expires_at_s=NOW_S,
+            )
+            registry.record(receipt, receipt.to_bytes(leaver.signer))
+        return said
+
+    grid = InProcessGrid(
+        {
+            FIRST_NODE: partial(handle_message, answer_then_withdraw),
+            FIRST_NODE + 1: partial(handle_message, devices[FIRST_NODE + 1].answer),
+        }
+    )
+    result = make_strategy(devices, ledger, registry, clock).start(grid, make_plan(make_order()))
+    assert dict(result.refusals) == {Refusal.CONSENT_WITHDRAWN: 1}
+    assert result.noisy_sum.tobytes() == sum_of([devices[FIRST_NODE + 1]]).tobytes()
+
+
+def test_spent_budget_asks_nobody(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST)
+    ledger.refuses = BudgetExhaustedError("nothing left")
+
+    def never(message):
+        raise AssertionError("somebody was asked")
+
+    with pytest.raises(BudgetExhaustedError):
+        make_strategy(devices, ledger, registry, clock).start(
+            InProcessGrid(dict.fromkeys(devices, never)), make_plan(make_order())
+        )
+    assert ledger.calls == ["reserve"]
+
+
+def test_missing_quorum_voids_and_publishes_nothing(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST, Behaviour.NOT_A_NUMBER)
+    with pytest.raises(QuorumNotReachedError, match="not-finite 1") as caught:
+        make_strategy(devices, ledger, registry, clock).start(
+            make_grid(devices), make_plan(make_order(), quorum=2)
+        )
+    assert (caught.value.accepted, caught.value.quorum) == (1, 2)
+    assert ledger.calls == ["reserve", "void QuorumNotReachedError"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("network"), KeyboardInterrupt()])
+def test_any_error_voids_the_reservation(error, ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST)
+
+    def broken(message):
+        raise error
+
+    with pytest.raises(type(error)):
+        make_strategy(devices, ledger, registry, clock).start(
+            InProcessGrid(dict.fromkeys(devices, broken)), make_plan(make_order())
+        )
+    assert ledger.calls == ["reserve", f"void {type(error).__name__}"]
+
+
+def test_commit_that_fails_publishes_nothing_and_keeps_the_cost(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST)
+    ledger.fails_to_commit = True
+    with pytest.raises(OSError, match="disk full"):
+        make_strategy(devices, ledger, registry, clock).start(
+            make_grid(devices), make_plan(make_order())
+        )
+    assert ledger.calls == ["reserve", "commit 1"]
+
+
+def test_real_ledger_holds_one_commit_and_refuses_the_task_a_second_time(
+    registry, clock, tmp_path
+):
+    devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
+    order = replace(make_order())
+    plan = replace(
+        make_plan(order, noise_multiplier=2.0),
+        event=replace(
+            make_plan(order, noise_multiplier=2.0).event,
+            noise_source=NoiseSource.OPERATING_SYSTEM,
+        ),
+        noise=GaussianNoise.from_system(),
+    )
+    ledger = Ledger(
+        f"sqlite:///{tmp_path / 'ledger.db'}",
+        {"tests": Budget(epsilon=8.0, delta=1e-5)},
+    )
+    strategy = make_strategy(devices, ledger, registry, clock)
+    result = strategy.start(make_grid(devices), plan)
+    assert result.noisy_sum.tobytes() != sum_of(devices.values()).tobytes()
+    assert [each.state for each in ledger.reservations()] == [RowKind.COMMIT]
+    with pytest.raises(Exception, match="reservation already"):
+        strategy.start(make_grid(devices), plan)
+    ledger.close()
+
+
+def test_noise_of_another_source_is_refused_before_the_ledger_is_asked(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST)
+    plan = replace(make_plan(make_order()), noise=GaussianNoise.from_system())
+    with pytest.raises(NoiseSourceError):
+        make_strategy(devices, ledger, registry, clock).start(make_grid(devices), plan)
+    assert ledger.calls == []
+
+
+def test_silent_device_without_a_report_is_given_up_at_closing_time(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST, Behaviour.SILENT)
+    result = make_strategy(devices, ledger, registry, clock).start(
+        make_grid(devices, report_silence=False), make_plan(make_order())
+    )
+    assert dict(result.refusals) == {Refusal.NO_ANSWER: 1}
+    assert clock.at_s == pytest.approx(NOW_S + 600, abs=1.0)
+
+
+def test_device_that_never_accepts_is_given_up_after_the_acceptance_timeout(
+    ledger, registry, clock
+):
+    devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
+    grid = make_grid({FIRST_NODE: devices[FIRST_NODE]}, report_silence=False)
+    plan = make_plan(make_order(), acceptance_timeout_s=20.0)
+    result = make_strategy(devices, ledger, registry, clock).start(
+        grid, plan, node_ids=list(devices)
+    )
+    assert dict(result.refusals) == {Refusal.NO_ANSWER: 1}
+    assert result.accepted == 1
+    assert clock.at_s == pytest.approx(NOW_S + 20, abs=1.0)
+
+
+def test_duplicated_replies_count_once(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
+    grid = WrappedGrid(
+        {n: partial(handle_message, each.answer) for n, each in devices.items()},
+        lambda replies: [*replies, *replies],
+    )
+    result = make_strategy(devices, ledger, registry, clock).start(grid, make_plan(make_order()))
+    assert result.noisy_sum.tobytes() == sum_of(devices.values()).tobytes()
+    assert (result.accepted, result.ignored) == (2, 4)
+
+
+def test_reply_by_another_node_does_not_use_up_the_place_of_the_one_asked(
+    ledger, registry, clock
+):
+    devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
+
+    def forge(replies):
+        forged = []
+        for reply in replies:
+            fake = Message(
+                RecordDict({"homebody": ConfigRecord({"frame": b"mine now"})}), reply_to=reply
+            )
+            fake.metadata.__dict__["_reply_to_message_id"] = reply.metadata.reply_to_message_id
+            fake.metadata.__dict__["_src_node_id"] = 666
+            forged += [fake, reply]
+        return forged
+
+    grid = WrappedGrid(
+        {n: partial(handle_message, each.answer) for n, each in devices.items()}, forge
+    )
+    result = make_strategy(devices, ledger, registry, clock).start(grid, make_plan(make_order()))
+    assert result.noisy_sum.tobytes() == sum_of(devices.values()).tobytes()
+    assert result.ignored == 4
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (lambda m: Message(Error(0, "it broke"), reply_to=m), Refusal.DEVICE_ERROR),
+        (lambda m: Message(Error(5, "gone"), reply_to=m), Refusal.NO_ANSWER),
+        (lambda m: Message(RecordDict(), reply_to=m), Refusal.MALFORMED),
+        (
+            lambda m: Message(RecordDict({"other": ConfigRecord({"frame": b""})}), reply_to=m),
+            Refusal.MALFORMED,
+        ),
+        (
+            lambda m: Message(RecordDict({"homebody": ConfigRecord({"frame": 1})}), reply_to=m),
+            Refusal.MALFORMED,
+        ),
+        (
+            lambda m: Message(
+                RecordDict({"homebody": ConfigRecord({"frame": b"", "more": b""})}), reply_to=m
+            ),
+            Refusal.MALFORMED,
+        ),
+        (lambda m: None, Refusal.NO_ANSWER),
+    ],
+)
+def test_reply_that_is_not_one_frame_is_counted(reply, reason, ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
+    grid = InProcessGrid(
+        {
+            FIRST_NODE: reply,
+            FIRST_NODE + 1: partial(handle_message, devices[FIRST_NODE + 1].answer),
+        }
+    )
+    result = make_strategy(devices, ledger, registry, clock).start(grid, make_plan(make_order()))
+    assert dict(result.refusals) == {reason: 1}
+    assert result.accepted == 1
+
+
+def test_node_that_is_not_enrolled_is_counted_and_not_asked(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST)
+    result = make_strategy(devices, ledger, registry, clock).start(
+        make_grid(devices), make_plan(make_order()), node_ids=[FIRST_NODE, 5, FIRST_NODE]
+    )
+    assert dict(result.refusals) == {Refusal.UNKNOWN_DEVICE: 1}
+    assert (result.invited, result.accepted) == (1, 1)
+
+
+def test_replies_after_closing_time_are_not_added(ledger, registry, clock):
+    devices = make_devices(*[Behaviour.HONEST] * 3)
+
+    def slow(device, frame):
+        if read_frame(frame).kind is FrameKind.ORDER:
+            clock.at_s += 301.0
+        return device.answer(frame)
+
+    grid = InProcessGrid(
+        {n: partial(handle_message, partial(slow, each)) for n, each in devices.items()}
+    )
+    strategy = make_strategy(devices, ledger, registry, clock, chunk_bytes=1)
+    result = strategy.start(grid, make_plan(make_order()))
+    assert result.accepted == 1
+    assert dict(result.refusals) == {Refusal.LATE: 1, Refusal.NO_ANSWER: 1}
+
+
+def test_progress_is_told_stage_by_stage(ledger, registry, clock):
+    devices = make_devices(*[Behaviour.HONEST] * 3)
+    told = []
+    strategy = make_strategy(
+        devices, ledger, registry, clock, on_progress=lambda *event: told.append(event)
+    )
+    strategy.start(make_grid(devices), make_plan(make_order()))
+    assert told[0] == (Stage.INVITED, 3, 3)
+    assert told[-1] == (Stage.ADDED, 3, 3)
+    assert (Stage.ACCEPTED, 3, 3) in told
+
+
+def test_plan_whose_event_is_not_about_its_order_is_a_mistake():
+    plan = make_plan(make_order())
+    with pytest.raises(ValueError, match="dimension is 64 in the order but 65 in the event"):
+        replace(plan, event=replace(plan.event, dimension=65))
+    with pytest.raises(ValueError, match="quorum"):
+        replace(plan, quorum=0)
+
+
+def test_order_that_closes_in_the_past_is_a_mistake(ledger, registry, clock):
+    devices = make_devices(Behaviour.HONEST)
+    clock.at_s += 600.0
+    with pytest.raises(ValueError, match="closes in the past"):
+        make_strategy(devices, ledger, registry, clock).start(
+            make_grid(devices), make_plan(make_order())
+        )
+    assert ledger.calls == []
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_replies(ledger, registry, clock):
+    """2,000 dense replies of 400 KB are 800 MB; the sum, a chunk and 2,000 ids are not."""
+    dimension, people = 100_000, 2_000
+    template = ScriptedDevice(
+        vector=SparseVector.from_dense(np.full(dimension, 0.001, np.float32)),
+        consented_at_s=NOW_S - 10,
+    )
+    devices = {
+        FIRST_NODE + number: replace(template, signer=SoftwareKey()) for number in range(people)
+    }
+    strategy = make_strategy(devices, ledger, registry, clock)
+    grid, plan = make_grid(devices), make_plan(make_order(dimension=dimension))
+    tracemalloc.start()
+    result = strategy.start(grid, plan)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert result.accepted == people
+    assert peak_bytes < 48 * 1024 * 1024
