@@ -62,6 +62,7 @@ def learn_item_statistics(
     top_items: int,
     counts_share: float = COUNTS_SHARE,
     settings: StatisticsSettings | None = None,
+    cohort: Sequence[int] | None = None,
 ) -> Learned:
     """Ask for item counts, choose the top items, ask for their statistics, decode.
 
@@ -70,6 +71,7 @@ def learn_item_statistics(
         top_items: K, how many items the statistics cover; at least 1, at most the catalogue.
         counts_share: Share of ρ for the counts, in (0, 1).
         settings: How to decode.
+        cohort: Node ids to invite to both tasks; by default everyone.
 
     Raises:
         BudgetExhaustedError: the ledger refused one of the two releases.
@@ -79,7 +81,10 @@ def learn_item_statistics(
         raise ValueError(f"top_items must be from 1 to {campaign.n_items}; got {top_items}")
     for_counts, for_statistics = campaign.noise_multipliers([counts_share, 1.0 - counts_share])
     counts = campaign.ask(
-        TaskKind.ITEM_COUNTS, dimension=campaign.n_items, noise_multiplier=for_counts
+        TaskKind.ITEM_COUNTS,
+        dimension=campaign.n_items,
+        noise_multiplier=for_counts,
+        cohort=cohort,
     )
     top = select_top_items(counts.noisy_sum, top_items)
     statistics = campaign.ask(
@@ -89,6 +94,7 @@ def learn_item_statistics(
         parameters={"top_items": len(top)},
         payload=top.astype("<i4").tobytes(),
         round_number=1,
+        cohort=cohort,
     )
     ranker = decode_item_statistics(
         statistics.noisy_sum,

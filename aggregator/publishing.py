@@ -59,9 +59,7 @@ def export_checked_graph(rank: int, *, batch: int = GRAPH_BATCH) -> CheckedGraph
     from models.ranker_graph import RankerGraph
 
     data = export_ranker(rank=rank, batch=batch)
-    return CheckedGraph(
-        data=data, parity=check_parity(data, RankerGraph(rank=rank, batch=batch))
-    )
+    return CheckedGraph(data=data, parity=check_parity(data, RankerGraph(rank=rank, batch=batch)))
 
 
 def ranker_table(ranker: DecodedRanker, settings: RankerSettings) -> RankerTable:
@@ -137,6 +135,20 @@ class Publisher:
     def publish_base(self) -> ReleaseManifest:
         """Publish catalogue and policy, so that devices can take part before any model."""
         return self._publish(base_files(self.catalogue, self.policy), {}, ())
+
+    def publish_start(self, *, table: RankerTable, graph: CheckedGraph) -> ReleaseManifest:
+        """Publish a public first table, from which devices will train."""
+        guarantee = Guarantee(
+            epsilon=None,
+            delta=None,
+            adjacency=ADJACENCY,
+            trust=TRUSTED,
+            mechanism="none: nothing was learned from anyone yet",
+        )
+        files = base_files(self.catalogue, self.policy) | model_files(
+            table=table, graph=graph, guarantee=guarantee
+        )
+        return self._publish(files, guarantee.to_json(), ())
 
     def publish_learned(
         self,

@@ -1,4 +1,4 @@
-"""The signed repository on disk: releases as TUF targets, consistent snapshots, Ed25519 keys.
+"""The signed repository of releases on disk: what the TUF targets mean.
 
 Layout of a repository directory::
 
@@ -8,15 +8,14 @@ Layout of a repository directory::
 
 Rules a reader can check line by line:
 
-1. Files are written whole (temporary file, fsync, rename). Nothing that is served is overwritten
-   but ``timestamp.json``, which is written last: a crash at any step leaves the old release served,
-   and what it left behind is overwritten by the next publication.
-2. Release numbers only rise. A roll-back is a new release with the old files.
+1. Release numbers only rise. A roll-back is a new release with the old files.
+2. The files of a release are on disk before any metadata names them, and the timestamp is written
+   last (`aggregator.signed_metadata`): a crash at any step leaves the old release served.
 3. Writers take turns (a lock file); readers need no lock.
-4. Signatures are checked before anything is built on the metadata that is on disk.
+4. A catalogue or policy that a device could not read is refused here.
 
-The root key is not needed after `Repository.init`: move it to a safe place. To publish takes the
-keys of targets, snapshot and timestamp; to keep the repository fresh, the same three.
+The root key is not needed after `Repository.init`: move it to a safe place. To publish, and to keep
+the repository fresh, takes the keys of targets, snapshot and timestamp.
 
 Test: tests/aggregator/test_repository.py, and tests/client_sdk/delivery over real HTTP.
 """
@@ -25,34 +24,23 @@ from __future__ import annotations
 
 import fcntl
 import gzip
-import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from securesystemslib.signer import CryptoSigner
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import (
-    Metadata,
-    MetaFile,
-    Root,
-    Signed,
-    Snapshot,
-    TargetFile,
-    Targets,
-    Timestamp,
+from tuf.api.metadata import TargetFile, Targets
+
+from aggregator.signed_metadata import (
+    ReleaseRepositoryError,
+    RepositoryMissingError,
+    SignedMetadata,
+    SignedState,
+    write_file,
 )
-from tuf.api.serialization import DeserializationError
-
-from aggregator.errors import AggregatorError
 from client_sdk.wire import (
     CATALOGUE_FILE,
     MANIFEST_TARGET,
@@ -64,28 +52,19 @@ from client_sdk.wire import (
     sha256_hex,
 )
 
+__all__ = [
+    "ReleaseRepositoryError",
+    "Repository",
+    "RepositoryMissingError",
+    "RepositoryStatus",
+]
+
 METADATA_DIRECTORY: Final = "metadata"
 TARGETS_DIRECTORY: Final = "targets"
 KEYS_DIRECTORY: Final = "keys"
-LIFETIME: Final[Mapping[str, timedelta]] = {
-    Root.type: timedelta(days=3650),
-    Targets.type: timedelta(days=365),
-    Snapshot.type: timedelta(days=90),
-    Timestamp.type: timedelta(days=7),
-}
 
 _VERSION: Final = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _WORTH_COMPRESSING: Final = 0.9
-
-_S = TypeVar("_S", Root, Targets, Snapshot, Timestamp)
-
-
-class ReleaseRepositoryError(AggregatorError):
-    """The repository cannot do what was asked; the message says why. Nothing was published."""
-
-
-class RepositoryMissingError(ReleaseRepositoryError):
-    """There is no repository in the directory: make one with ``homebody server init``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +83,6 @@ class RepositoryStatus:
     timestamp_version: int
     fresh_until_s: float
     refresh_at_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Served:
-    root: Root
-    timestamp: Timestamp
-    snapshot: Snapshot
-    targets: Targets
 
 
 class Repository:
@@ -133,13 +104,17 @@ class Repository:
         keys_directory: Path | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        if not (directory / METADATA_DIRECTORY / "timestamp.json").is_file():
+        self._directory = directory
+        self._metadata = SignedMetadata(
+            directory=directory / METADATA_DIRECTORY,
+            keys_directory=keys_directory or directory / KEYS_DIRECTORY,
+            now_s=now_s,
+        )
+        self._now_s = now_s
+        if not self._metadata.exists:
             raise RepositoryMissingError(
                 f"no repository in {directory}; make one with: homebody server init --dir DIR"
             )
-        self._directory = directory
-        self._keys_directory = keys_directory or directory / KEYS_DIRECTORY
-        self._now_s = now_s
 
     @classmethod
     def init(
@@ -154,32 +129,13 @@ class Repository:
         Raises:
             ReleaseRepositoryError: there is one, or there are keys, already.
         """
-        keys = keys_directory or directory / KEYS_DIRECTORY
-        for taken in (keys, directory / METADATA_DIRECTORY, directory / TARGETS_DIRECTORY):
-            if taken.exists():
-                raise ReleaseRepositoryError(f"{taken} exists already; nothing was overwritten")
-        signers = {role: CryptoSigner.generate_ed25519() for role in LIFETIME}
-        keys.mkdir(parents=True, mode=0o700)
-        for role, signer in signers.items():
-            _write(keys / f"{role}.pem", signer.private_bytes, mode=0o600)
-        (directory / METADATA_DIRECTORY).mkdir(parents=True)
-        (directory / TARGETS_DIRECTORY).mkdir()
-
-        root = Root(expires=_expiry(now_s(), Root.type))
-        for role, signer in signers.items():
-            root.add_key(signer.public_key, role)
-        targets = Metadata(Targets(expires=_expiry(now_s(), Targets.type)))
-        _sign_and_write(directory, Metadata(root), signers[Root.type], "1.root.json")
-        meta = _sign_and_write(directory, targets, signers[Targets.type], "1.targets.json")
-        snapshot = Metadata(
-            Snapshot(expires=_expiry(now_s(), Snapshot.type), meta={"targets.json": meta})
-        )
-        meta = _sign_and_write(directory, snapshot, signers[Snapshot.type], "1.snapshot.json")
-        timestamp = Metadata(
-            Timestamp(expires=_expiry(now_s(), Timestamp.type), snapshot_meta=meta)
-        )
-        _sign_and_write(directory, timestamp, signers[Timestamp.type], "timestamp.json")
-        return cls(directory, keys_directory=keys, now_s=now_s)
+        SignedMetadata(
+            directory=directory / METADATA_DIRECTORY,
+            keys_directory=keys_directory or directory / KEYS_DIRECTORY,
+            now_s=now_s,
+        ).init()
+        (directory / TARGETS_DIRECTORY).mkdir(exist_ok=True)
+        return cls(directory, keys_directory=keys_directory, now_s=now_s)
 
     @property
     def directory(self) -> Path:
@@ -188,7 +144,7 @@ class Repository:
 
     def trusted_root(self) -> bytes:
         """The root metadata that an app embeds: with it a device knows this repository."""
-        return (self._directory / METADATA_DIRECTORY / "1.root.json").read_bytes()
+        return self._metadata.trusted_root()
 
     def publish(
         self,
@@ -227,7 +183,7 @@ class Repository:
         Catalogue.from_bytes(files[CATALOGUE_FILE])
         ConsentPolicy.from_bytes(files[POLICY_FILE])
         with self._lock():
-            served = self._served()
+            served = self._metadata.served()
             current = self._manifest(served.targets)
             return self._publish(served, current, draft, files)
 
@@ -241,7 +197,7 @@ class Repository:
                 are gone or damaged.
         """
         with self._lock():
-            served = self._served()
+            served = self._metadata.served()
             history = {manifest.version: manifest for manifest in self._history(served)}
             current = max(history.values(), key=lambda manifest: manifest.version, default=None)
             old = history.get(to_version)
@@ -263,7 +219,7 @@ class Repository:
             ReleaseRepositoryError: keys are missing, or the repository on disk is damaged.
         """
         with self._lock():
-            self._advance(self._served(), targets=None)
+            self._metadata.advance(self._metadata.served(), targets=None)
 
     def status(self) -> RepositoryStatus:
         """Return what is served; signatures are checked, expiry is for the caller to judge.
@@ -271,17 +227,12 @@ class Repository:
         Raises:
             ReleaseRepositoryError: the repository on disk is damaged.
         """
-        served = self._served()
-        expiries = [
-            signed.expires.timestamp()
-            for signed in (served.root, served.timestamp, served.snapshot, served.targets)
-        ]
-        half = LIFETIME[Timestamp.type] / 2
+        served = self._metadata.served()
         return RepositoryStatus(
             manifest=self._manifest(served.targets),
             timestamp_version=served.timestamp.version,
-            fresh_until_s=min(expiries),
-            refresh_at_s=(served.timestamp.expires - half).timestamp(),
+            fresh_until_s=served.fresh_until_s,
+            refresh_at_s=served.refresh_at_s,
         )
 
     def history(self) -> tuple[ReleaseManifest, ...]:
@@ -290,11 +241,11 @@ class Repository:
         Raises:
             ReleaseRepositoryError: the repository on disk is damaged.
         """
-        return tuple(reversed(list(self._history(self._served()))))
+        return tuple(reversed(list(self._history(self._metadata.served()))))
 
     def _publish(
         self,
-        served: _Served,
+        served: SignedState,
         current: ReleaseManifest | None,
         draft: ReleaseManifest,
         files: Mapping[str, bytes],
@@ -306,76 +257,15 @@ class Repository:
         for path, content in contents.items():
             targets[path] = TargetFile.from_data(path, content)
             self._write_target(path, content)
-        self._advance(served, targets=targets)
+        self._metadata.advance(served, targets=targets)
         return manifest
 
-    def _advance(self, served: _Served, *, targets: Mapping[str, TargetFile] | None) -> None:
-        now_s = self._now_s()
-        snapshot_meta = served.timestamp.snapshot_meta
-        targets_meta = served.snapshot.meta["targets.json"]
-        if targets is not None or _is_due(served.targets, now_s):
-            successor = Targets(
-                version=served.targets.version + 1,
-                expires=_expiry(now_s, Targets.type),
-                targets=dict(served.targets.targets if targets is None else targets),
-            )
-            targets_meta = self._sign(successor, f"{successor.version}.targets.json")
-        if targets_meta.version != served.targets.version or _is_due(served.snapshot, now_s):
-            snapshot = Snapshot(
-                version=served.snapshot.version + 1,
-                expires=_expiry(now_s, Snapshot.type),
-                meta={"targets.json": targets_meta},
-            )
-            snapshot_meta = self._sign(snapshot, f"{snapshot.version}.snapshot.json")
-        timestamp = Timestamp(
-            version=served.timestamp.version + 1,
-            expires=_expiry(now_s, Timestamp.type),
-            snapshot_meta=snapshot_meta,
-        )
-        self._sign(timestamp, "timestamp.json")
-
-    def _sign(self, signed: Targets | Snapshot | Timestamp, name: str) -> MetaFile:
-        path = self._keys_directory / f"{signed.type}.pem"
-        try:
-            key = load_pem_private_key(path.read_bytes(), password=None)
-        except (OSError, ValueError) as error:
-            raise ReleaseRepositoryError(f"the key {path} cannot be read") from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ReleaseRepositoryError(f"the key {path} is not an Ed25519 key")
-        return _sign_and_write(self._directory, Metadata(signed), CryptoSigner(key), name)
-
-    def _served(self) -> _Served:
-        try:
-            root = Metadata[Root].from_bytes(self.trusted_root()).signed
-            timestamp = self._load(Timestamp, root, "timestamp.json")
-            snapshot = self._load(
-                Snapshot, root, f"{timestamp.snapshot_meta.version}.snapshot.json"
-            )
-            version = snapshot.meta["targets.json"].version
-            targets = self._load(Targets, root, f"{version}.targets.json")
-        except (OSError, KeyError, RepositoryError, DeserializationError) as error:
-            raise ReleaseRepositoryError(
-                f"the repository in {self._directory} is damaged; restore it from a backup"
-            ) from error
-        return _Served(root=root, timestamp=timestamp, snapshot=snapshot, targets=targets)
-
-    def _load(self, kind: type[_S], root: Root, name: str) -> _S:
-        data = (self._directory / METADATA_DIRECTORY / name).read_bytes()
-        metadata = Metadata[_S].from_bytes(data)
-        if not isinstance(metadata.signed, kind):
-            raise RepositoryError(f"{name} is not a {kind.type}")
-        root.verify_delegate(kind.type, metadata.signed_bytes, metadata.signatures)
-        return metadata.signed
-
-    def _history(self, served: _Served) -> Iterator[ReleaseManifest]:
+    def _history(self, served: SignedState) -> Iterator[ReleaseManifest]:
         """Newest first; metadata that was signed but never served is newer, so it is not seen."""
         newest: int | None = None
         for version in range(served.targets.version, 0, -1):
-            try:
-                targets = self._load(Targets, served.root, f"{version}.targets.json")
-            except (OSError, RepositoryError, DeserializationError):
-                continue
-            manifest = self._manifest(targets)
+            targets = self._metadata.targets_of(served, version)
+            manifest = None if targets is None else self._manifest(targets)
             if manifest is not None and (newest is None or manifest.version < newest):
                 newest = manifest.version
                 yield manifest
@@ -406,10 +296,10 @@ class Repository:
     def _write_target(self, path: str, content: bytes) -> None:
         place = self._hashed_path(path, sha256_hex(content))
         place.parent.mkdir(exist_ok=True)
-        _write(place, content)
+        write_file(place, content)
         compressed = gzip.compress(content, mtime=0)
         if len(compressed) < _WORTH_COMPRESSING * len(content):
-            _write(place.with_name(place.name + ".gz"), compressed)
+            write_file(place.with_name(place.name + ".gz"), compressed)
 
     def _hashed_path(self, path: str, sha256: str) -> Path:
         place = self._directory / TARGETS_DIRECTORY / path
@@ -420,40 +310,3 @@ class Repository:
         with (self._directory / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-
-
-def _sign_and_write(
-    directory: Path, metadata: Metadata[Any], signer: CryptoSigner, name: str
-) -> MetaFile:
-    metadata.sign(signer)
-    data = metadata.to_bytes()
-    _write(directory / METADATA_DIRECTORY / name, data)
-    return MetaFile.from_data(metadata.signed.version, data, ["sha256"])
-
-
-def _write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _expiry(now_s: float, role: str) -> datetime:
-    return datetime.fromtimestamp(int(now_s), tz=UTC) + LIFETIME[role]
-
-
-def _is_due(signed: Signed, now_s: float) -> bool:
-    half = LIFETIME[signed.type] / 2
-    return now_s >= (signed.expires - half).timestamp()

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
         VaultError,
     )
     from client_sdk.federation.consent import ConsentState
-    from client_sdk.home import Homebody, Tracked, TrackedMany, UpdateResult
+    from client_sdk.home import Homebody
     from client_sdk.keys import FileKeyStore
+    from client_sdk.outcomes import Tracked, TrackedMany, UpdateResult
     from client_sdk.shelf import RankedItem
     from client_sdk.signals.events import Event, EventKind
     from client_sdk.version import SDK_VERSION
@@ -37,8 +38,9 @@ _ROOMS: Final = {
         "VaultError",
     ),
     "client_sdk.federation.consent": ("ConsentState",),
-    "client_sdk.home": ("Homebody", "Tracked", "TrackedMany", "UpdateResult"),
+    "client_sdk.home": ("Homebody",),
     "client_sdk.keys": ("FileKeyStore",),
+    "client_sdk.outcomes": ("Tracked", "TrackedMany", "UpdateResult"),
     "client_sdk.shelf": ("RankedItem",),
     "client_sdk.signals.events": ("Event", "EventKind"),
     "client_sdk.version": ("SDK_VERSION",),

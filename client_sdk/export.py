@@ -9,6 +9,33 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from client_sdk.federation.consent import ConsentAnswer
+from client_sdk.federation.transparency import TransparencyEntry
+from client_sdk.signals.events import Event
+
+
+def export_lines(
+    *,
+    device: str,
+    events: Iterable[Event],
+    answers: Iterable[ConsentAnswer],
+    sent: Iterable[TransparencyEntry],
+) -> list[dict[str, Any]]:
+    """Give everything that is kept about a person as plain JSON, one object a line.
+
+    Args:
+        device: The device's pseudonym.
+        events: What the person did.
+        answers: What the person said to each question of consent.
+        sent: What left the device.
+    """
+    return [
+        {"type": "device", "device": device},
+        *({"type": "event", **event.to_json()} for event in events),
+        *({"type": "consent", **answer.to_json()} for answer in answers),
+        *({"type": "sent", **entry.to_json(), "in_words": entry.sentence()} for entry in sent),
+    ]
+
 
 def write_export(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, readable by the owner only.

@@ -27,14 +27,13 @@ Rules a reader can check line by line:
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
-from client_sdk.export import write_export
+from client_sdk.clock import SystemClock
+from client_sdk.export import export_lines, write_export
 from client_sdk.federation.consent import CONSENT_STREAM, ConsentAnswer, ConsentCentre
 from client_sdk.federation.encoders import EncoderInput
 from client_sdk.federation.participant import DeviceState, Participant
@@ -42,65 +41,22 @@ from client_sdk.federation.transparency import TRANSPARENCY_STREAM, Transparency
 from client_sdk.installed import (
     InstalledRelease,
     ReleaseSource,
-    install,
-    self_test,
+    active_release,
+    check,
     without_release,
 )
 from client_sdk.intelligence.history import History
 from client_sdk.keys import DeviceKey, FileKeyStore
-from client_sdk.ports import Clock, KeyStore
+from client_sdk.outcomes import DUPLICATE, NO_CONSENT, STORED, Tracked, TrackedMany, UpdateResult
+from client_sdk.ports import Clock, Connection, KeyStore
 from client_sdk.shelf import RankedItem, rank_items, similar_items
 from client_sdk.signals.activity import Activity
-from client_sdk.signals.events import Event, EventKind, PropertyValue
+from client_sdk.signals.events import Event, EventKind, PropertyValue, new_event_id
 from client_sdk.signals.vault import Record, Vault
 from client_sdk.wire import DEFAULT_POLICY, Catalogue, ConsentPolicy, Purpose
 
 _IDENTITY: Final = ("identity", "device")
 _DELIVERY_FOLDER: Final = "delivery"
-STORED: Final = "stored"
-NO_CONSENT: Final = "not stored: no consent"
-DUPLICATE: Final = "not stored: this event id is already here"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tracked:
-    """What became of one event: whether it was stored, and in words why (not)."""
-
-    stored: bool
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackedMany:
-    """What became of many events: how many were stored, repeated, or had no consent."""
-
-    stored: int = 0
-    duplicates: int = 0
-    without_consent: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class UpdateResult:
-    """What an update did: whether another release is active now, and which one (0 for none)."""
-
-    updated: bool
-    version: int
-
-
-class Connection(Protocol):
-    """A way to the aggregator."""
-
-    def exchange(self, answer: Callable[[bytes], bytes]) -> int:
-        """Answer every message that waits; return how many there were."""
-        ...
-
-
-class SystemClock:
-    """The operating system's clock."""
-
-    def now_s(self) -> float:
-        """Seconds since 1970 (UTC)."""
-        return time.time()
 
 
 class Homebody:
@@ -180,14 +136,11 @@ class Homebody:
         keys = key_store or FileKeyStore(folder.with_name(f"{folder.name}.keys"))
         vault = Vault.open(folder, keys)
         try:
-            active = None if source is None else source.active()
             return cls(
                 vault=vault,
                 signer=_signer(vault),
                 clock=clock or SystemClock(),
-                installed=(
-                    without_release(catalogue, policy) if active is None else install(active)
-                ),
+                installed=active_release(source) or without_release(catalogue, policy),
                 releases=source,
             )
         except BaseException:
@@ -245,15 +198,14 @@ class Homebody:
             ValueError: a field is not as promised; nothing was stored.
             VaultError: the event could not be written; nothing was stored.
         """
-        given = {} if event_id is None else {"event_id": event_id}
         event = Event(
             kind=kind,
             time_s=self._clock.now_s() if time_s is None else time_s,
+            event_id=new_event_id() if event_id is None else event_id,
             item_id=item,
             quantity=quantity,
             price=price,
             properties=properties,
-            **given,
         )
         tracked = self.track_many((event,))
         if tracked.without_consent:
@@ -304,7 +256,7 @@ class Homebody:
             The best first. Without consent to personalise: the order that everybody gets.
         """
         if not slot:
-            raise ValueError("slot: expected the name of a place in the app; got nothing")
+            raise ValueError("slot: expected the name of a place in the app; got none")
         with self._lock:
             personal = self._consent.allows(Purpose.PERSONALISE)
             return rank_items(
@@ -339,8 +291,7 @@ class Homebody:
             release = self._releases.fetch()
             if release is None:
                 return UpdateResult(updated=False, version=self.version)
-            installed = install(release)
-            self_test(installed)
+            installed = check(release)
             with self._lock:
                 self._installed = installed
                 self._consent.change_policy(installed.policy)
@@ -374,20 +325,17 @@ class Homebody:
             How many lines: events, consent answers, and what left the device.
         """
         with self._lock:
-            lines = [
-                {"type": "device", "device": self._device, "release": self.version},
-                *({"type": "event", **event.to_json()} for _, event in self._vault.events()),
-                *({"type": "consent", **entry.to_json()} for entry in self._consent.history()),
-                *(
-                    {"type": "sent", **entry.to_json(), "in_words": entry.sentence()}
-                    for entry in self.transparency()
-                ),
-            ]
+            lines = export_lines(
+                device=self._device,
+                events=(event for _, event in self._vault.events()),
+                answers=self._consent.history(),
+                sent=self.transparency(),
+            )
         write_export(Path(path), lines)
         return len(lines)
 
     def erase(self) -> None:
-        """Destroy the vault's key, then its files. The object is closed; nothing can be restored."""
+        """Destroy the vault's key, then its files, and close: nothing can be restored."""
         with self._lock:
             self._vault.erase()
             self._activity = Activity()
@@ -449,5 +397,5 @@ def _delivery(
         raise ValueError("server_url and trusted_root belong together; got one of them")
     from client_sdk.delivery import Delivery
 
-    source: ReleaseSource = Delivery(folder / _DELIVERY_FOLDER, server_url, trusted_root)
-    return source
+    # Refused before it is put to use, so that the last good one is what the next `open` finds.
+    return Delivery(folder / _DELIVERY_FOLDER, server_url, trusted_root, check=check)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Final, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from client_sdk.intelligence.categories import ItemCategories
 from client_sdk.intelligence.history import FloatArray, History, IndexArray
 from client_sdk.intelligence.ranker import history_vector, score_items, solve_private_vector
 from client_sdk.intelligence.table import RankerTable
+from client_sdk.intelligence.words import ItemWords
 from client_sdk.version import SDK_VERSION, read_version
 from client_sdk.wire import (
     CATALOGUE_FILE,
@@ -73,7 +75,6 @@ class InstalledRelease:
         catalogue: The items, in the order that gives every vector its meaning.
         policy: The consent text.
         table: The ranker's table; one without a model before anything was learned.
-        categories: The catalogue's categories.
         graph: The ``.tflite`` bytes; None without a model.
     """
 
@@ -82,8 +83,17 @@ class InstalledRelease:
     catalogue: Catalogue
     policy: ConsentPolicy
     table: RankerTable
-    categories: ItemCategories
     graph: bytes | None
+
+    @cached_property
+    def categories(self) -> ItemCategories:
+        """The catalogue's categories."""
+        return _categories(self.catalogue)
+
+    @cached_property
+    def words(self) -> ItemWords:
+        """The words of the catalogue's names."""
+        return _words(self.catalogue)
 
 
 def without_release(catalogue: Catalogue | None, policy: ConsentPolicy) -> InstalledRelease:
@@ -95,7 +105,6 @@ def without_release(catalogue: Catalogue | None, policy: ConsentPolicy) -> Insta
         catalogue=known,
         policy=policy,
         table=RankerTable.without_model(len(known.items)),
-        categories=_categories(known),
         graph=None,
     )
 
@@ -104,7 +113,7 @@ def install(release: Release) -> InstalledRelease:
     """Read a release.
 
     Raises:
-        ReleaseRejectedError: it needs a newer SDK, a file is malformed, or the parts differ in size.
+        ReleaseRejectedError: it needs a newer SDK, a file is malformed, or parts differ in size.
     """
     manifest = release.manifest
     try:
@@ -114,12 +123,12 @@ def install(release: Release) -> InstalledRelease:
                 f"release {manifest.version} needs SDK {manifest.minimum_sdk_version}; "
                 f"this is {SDK_VERSION}: update the app"
             )
-        catalogue = Catalogue.from_bytes(release.files[CATALOGUE_FILE])
+        catalogue = _catalogue(release.files[CATALOGUE_FILE])
         policy = ConsentPolicy.from_bytes(release.files[POLICY_FILE])
         table = RankerTable.without_model(len(catalogue.items))
         graph = None
         if manifest.has_model:
-            table = RankerTable.from_bytes(release.files[TABLE_FILE])
+            table = _table(release.files[TABLE_FILE])
             graph = release.files[GRAPH_FILE]
     except (ValueError, KeyError) as error:
         raise ReleaseRejectedError(
@@ -136,9 +145,31 @@ def install(release: Release) -> InstalledRelease:
         catalogue=catalogue,
         policy=policy,
         table=table,
-        categories=_categories(catalogue),
         graph=graph,
     )
+
+
+def active_release(source: ReleaseSource | None) -> InstalledRelease | None:
+    """Read the last good release of a source, or give None before any.
+
+    A release that this SDK cannot read (an older app was installed over a newer one) counts as none.
+    """
+    release = None if source is None else source.active()
+    try:
+        return None if release is None else install(release)
+    except ReleaseRejectedError:
+        return None
+
+
+def check(release: Release) -> InstalledRelease:
+    """Read and self-test a release before it is put to use.
+
+    Raises:
+        ReleaseRejectedError: see `install` and `self_test`.
+    """
+    installed = install(release)
+    self_test(installed)
+    return installed
 
 
 def self_test(release: InstalledRelease) -> None:
@@ -212,5 +243,22 @@ def _expected_scores(
     return expected, inputs
 
 
+# Pure functions of immutable values: homes of one process share one copy of a release's parts.
+@lru_cache(maxsize=2)
+def _catalogue(data: bytes) -> Catalogue:
+    return Catalogue.from_bytes(data)
+
+
+@lru_cache(maxsize=2)
+def _table(data: bytes) -> RankerTable:
+    return RankerTable.from_bytes(data)
+
+
+@lru_cache(maxsize=2)
 def _categories(catalogue: Catalogue) -> ItemCategories:
     return ItemCategories.from_names([item.category for item in catalogue.items])
+
+
+@lru_cache(maxsize=2)
+def _words(catalogue: Catalogue) -> ItemWords:
+    return ItemWords.from_names([item.name for item in catalogue.items])

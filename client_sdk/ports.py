@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -26,4 +27,12 @@ class KeyStore(Protocol):
 
     def destroy(self, name: str) -> None:
         """Make the secret irrecoverable; nothing happens where there is none."""
+        ...
+
+
+class Connection(Protocol):
+    """A way to the aggregator; the SDK's own speaks Flower."""
+
+    def exchange(self, answer: Callable[[bytes], bytes]) -> int:
+        """Answer every message that waits; return how many there were."""
         ...

@@ -55,12 +55,15 @@ def rank_items(
         include_owned: False leaves out what was bought and kept.
     """
     table, catalogue = installed.table, installed.catalogue
+    categories, words = installed.categories, installed.words
     vector = solve_private_vector(table, history)
     rows = None if candidates is None else _rows(installed, candidates)
     if rows is None:
-        scores = score_all(table, table.settings, vector, history, installed.categories)
+        scores = score_all(table, table.settings, vector, history, categories, words=words)
     else:
-        scores = score_items(table, table.settings, vector, history, rows, installed.categories)
+        scores = score_items(
+            table, table.settings, vector, history, rows, categories=categories, words=words
+        )
     if not include_owned:
         owned = np.array(
             [row for item in activity.owned() if (row := catalogue.position.get(item)) is not None],
@@ -72,7 +75,7 @@ def rank_items(
     shelf = []
     for place in best:
         row = place if rows is None else int(rows[place])
-        reason = explain(table, history, row, installed.categories)
+        reason = explain(table, history, row, categories, words=words)
         shelf.append(
             RankedItem(
                 item_id=catalogue.items[row].item_id,

@@ -138,7 +138,8 @@ class FakeAggregator:
     """Holds an aggregator's key and makes valid releases and orders.
 
     >>> from client_sdk.wire import FrameKind, TaskKind
-    >>> order = FakeAggregator().order(TaskKind.ITEM_STATISTICS, sample_catalogue(), top_items=[0, 2])
+    >>> catalogue = sample_catalogue()
+    >>> order = FakeAggregator().order(TaskKind.ITEM_STATISTICS, catalogue, top_items=[0, 2])
     >>> order.dimension
     3
     """
@@ -156,7 +157,7 @@ class FakeAggregator:
         graph: bytes | None = None,
         minimum_sdk_version: str = SDK_VERSION,
     ) -> MemoryRelease:
-        """Make a release that names this aggregator; with a model where table and graph are given."""
+        """Make a release that names this aggregator; with a model if table and graph are given."""
         files = {CATALOGUE_FILE: catalogue.to_bytes(), POLICY_FILE: policy.to_bytes()}
         if table is not None and graph is not None:
             files |= {TABLE_FILE: table, GRAPH_FILE: graph, CARD_FILE: b"{}"}

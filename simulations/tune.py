@@ -18,14 +18,10 @@ Rules a reader can check line by line:
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Final, TextIO
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +45,7 @@ from models.item_statistics import (
 )
 from privacy.gaussian import noise_multipliers_for
 from simulations.data.bundled import load_bundled
-from simulations.evaluation.arms import popularity
-from simulations.evaluation.metrics import Measured, Scorer, ScoreArray, measure, summarise
+from simulations.evaluation.metrics import Measured, Scorer, measure
 from simulations.evaluation.split import Part, Split, draw_targets, hold_out
 
 DELTA: Final = 1e-6

@@ -1,4 +1,4 @@
-"""Federation, the only door out: consent, pinned encoders, the outbound guard, the transparency log.
+"""Federation, the only door out: consent, encoders, the outbound guard, the transparency log.
 
 One bounded vector at a time leaves, after consent, and is written down before it does.
 """

@@ -2,10 +2,10 @@
 
 Rules a reader can check line by line:
 
-1. The default is no. So is every state but `ConsentState.GRANTED`: withdrawn, expired, and a yes to
-   a text that is no longer the current one.
+1. The default is no. So is every state but `ConsentState.GRANTED`: withdrawn, expired, and a yes
+   to a text that is no longer the current one.
 2. A yes to `Purpose.PERSONALISE` counts as long as its own paragraph stands unchanged. A yes to
-   what leaves the device counts only for the very policy that was shown: its hash is in the receipt.
+   what leaves the device counts only for the very policy that was shown: the receipt has its hash.
 3. Every answer is a `ConsentReceipt` signed by the device and kept, with the paragraph that the
    person read, in the vault. Older answers stay as history.
 4. A withdrawal is durable before `ConsentCentre.withdraw` returns, and counts from that moment on.

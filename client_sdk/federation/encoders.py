@@ -9,11 +9,12 @@ Rules a reader can check line by line:
 4. An encoder sees the history, the size of the catalogue and the release's model; it returns a
    vector and keeps nothing. The guard clips it afterwards.
 
-| task            | parameters                                        | payload                | dimension   |
-|-----------------|---------------------------------------------------|------------------------|-------------|
-| item-counts     | none                                              | none                   | n_items     |
-| item-statistics | top_items = K                                     | int32[K] catalogue rows| K(K+1)/2    |
-| item-training   | rank, learning_rate, steps, negatives, ridge, seed| float32[n_items, rank] | n_items rank|
+| task            | parameters                   | payload                  | dimension    |
+|-----------------|------------------------------|--------------------------|--------------|
+| item-counts     | none                         | none                     | n_items      |
+| item-statistics | top_items = K                | int32[K] catalogue rows  | K (K + 1) / 2 |
+| item-training   | rank, learning_rate, steps,  | float32[n_items, rank]   | n_items rank |
+|                 | negatives, ridge, seed       | factors                  |              |
 """
 
 from __future__ import annotations

@@ -3,15 +3,15 @@
 Promise: what `guard` returns has the order's dimension, only finite entries, and an L2 norm that is
 at most the clip norm, exactly: the norm of its float32 entries, computed in float64.
 
-| what comes in                       | what goes out                                  | test |
-|-------------------------------------|------------------------------------------------|------|
-| norm at most clip                   | the same vector, bit for bit                   | `..._small_..._unchanged` |
-| norm above clip                     | scaled down, entries rounded towards zero      | `..._large_..._clipped` |
-| all zero, or no entry               | the same: a zero says nothing and adds nothing | `..._zero_..._unchanged` |
-| entries near the float32 maximum    | scaled down; float64 holds the norm            | `..._huge_..._clipped` |
-| infinite or NaN entry               | `OutboundGuardError`; never repaired           | `..._not_finite_..._refused` |
-| another dimension                   | `OutboundGuardError`                           | `..._dimension_..._refused` |
-| clip norm not finite, zero or below | `ValueError`: the caller checks the order      | `..._clip_..._raises` |
+| what comes in                    | what goes out                          | test              |
+|----------------------------------|----------------------------------------|-------------------|
+| norm at most clip                | the same vector, bit for bit           | `small_unchanged` |
+| norm above clip                  | scaled down, rounded towards zero      | `large_clipped`   |
+| all zero, or no entry            | the same: it adds nothing              | `zero_unchanged`  |
+| entries near float32's maximum   | scaled down; float64 holds the norm    | `huge_clipped`    |
+| infinite or NaN entry            | `OutboundGuardError`; never repaired   | `not_finite_raises` |
+| another dimension                | `OutboundGuardError`                   | `dimension_raises` |
+| clip norm not finite or above 0  | `ValueError`: check the order first    | `clip_norm_raises` |
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ Rules a reader can check line by line; the first that fails gives the reason of 
 4. This device has not contributed to the task yet (`ALREADY_CONTRIBUTED`), and has something to
    contribute (`TOO_LITTLE_DATA`).
 5. The vector passes the outbound guard (`OUTBOUND_GUARD`).
-6. Consent is checked *again* when the vector is ready, under the lock that a withdrawal takes. Under
-   the same lock the participation and its transparency entry become durable. Only then is the
-   contribution returned: a crash may lose a contribution, never send a second one.
+6. Consent is checked *again* when the vector is ready, under the lock that a withdrawal takes.
+   Under the same lock the participation and its transparency entry become durable. Only then is
+   the contribution returned: a crash may lose a contribution, never send a second one.
 7. Whatever fails otherwise is `DEVICE_ERROR`. No text of an exception is ever part of an answer.
 """
 

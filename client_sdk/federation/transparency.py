@@ -1,8 +1,8 @@
 """The transparency log: everything that left the device, in plain words.
 
 One entry for each message that answers a verified order: invitations accepted, orders answered,
-refusals. Answers to what no trusted aggregator signed are one entry with a count, so that a flood of
-forgeries can't fill the log. An entry is in the vault before the message may leave.
+refusals. Answers to what no trusted aggregator signed are one entry with a count, so that a flood
+of forgeries can't fill the log. An entry is in the vault before the message may leave.
 """
 
 from __future__ import annotations

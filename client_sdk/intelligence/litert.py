@@ -8,7 +8,8 @@ Rules a reader can check line by line:
 3. Every input is checked before the interpreter sees it: known name, exact shape, exact kind,
    finite. The runtime itself broadcasts size-1 arrays, leaks heap memory on a wrong shape and
    lets NaN pass.
-4. Every output is checked to be finite, and is a copy that the interpreter doesn't own.
+4. Every output is checked to be smaller than the largest float32 (builtin kernels clamp an
+   overflow to it, in silence), and is a copy that the interpreter doesn't own.
 5. An interpreter is one state machine: one lock each, held from the first set to the last copy.
 6. The runtime is imported when a model is made, never with the package: `ai_edge_litert`, or
    `tflite_runtime` where that is what the app has.
@@ -28,6 +29,7 @@ import numpy.typing as npt
 RUNTIMES: Final = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 _SMALLEST_MODEL_BYTES: Final = 8
 _FILE_IDENTIFIER: Final = b"TFL3"
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 class LiteRtUnavailableError(RuntimeError):
@@ -141,8 +143,8 @@ class LiteRtModel:
                 raise ModelRunError(f"signature {signature!r} failed: {error}") from error
             outputs = {name: np.array(value) for name, value in raw.items()}
         for name, value in outputs.items():
-            if not np.all(np.isfinite(value)):
-                raise ModelRunError(f"output {name!r} of {signature!r} is not finite")
+            if not np.all(np.abs(value) < _LARGEST):
+                raise ModelRunError(f"output {name!r} of {signature!r} overflowed")
         return outputs
 
     def _known(self, signature: str) -> str:

@@ -57,6 +57,11 @@ ITEM_KINDS: Final = frozenset(
 """Kinds that say nothing without an item."""
 
 
+def new_event_id() -> str:
+    """Make a random id: 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
     """One thing that a person did.
@@ -84,7 +89,7 @@ class Event:
 
     kind: EventKind | str
     time_s: float
-    event_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    event_id: str = field(default_factory=new_event_id)
     item_id: str | None = None
     quantity: float | None = None
     price: float | None = None

@@ -9,10 +9,10 @@ Rules a reader can check line by line:
 3. One writer: an operating-system lock on ``vault.lock`` is held as long as the vault is open. A
    second opener, in this process or another, gets `VaultError` at once.
 4. What was acknowledged survives the end of the process (``kill -9``). ``durable`` writes survive
-   the loss of power as well; the others may lose the last few seconds, never a part of a write.
+   a loss of power as well; of the others the last ones may be lost, never a part of one.
 5. `Vault.erase` destroys the key-encryption key first, then the files: after its first step no copy
    of the files opens, wherever it lies.
-6. A lost or wrong key, or a damaged file, is `VaultError`; nothing is repaired, nothing overwritten.
+6. A lost or wrong key, or a damaged file, is `VaultError`; nothing is repaired or overwritten.
 
 Not promised: that flash storage forgets deleted bytes (that is why erasure destroys a key), that a
 deleted row is noticed, or that an old copy of the whole directory, put back with its key, is.
@@ -36,8 +36,8 @@ from client_sdk.ports import KeyStore
 from client_sdk.signals.events import Event
 from client_sdk.signals.sealing import (
     KEY_BYTES,
-    Sealer,
     SealBrokenError,
+    Sealer,
     unwrap_data_key,
     wrap_data_key,
 )
@@ -49,8 +49,8 @@ _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 _VAULT_ID_BYTES: Final = 16
 _SCHEMA: Final = (
     "CREATE TABLE header (row INTEGER PRIMARY KEY, vault_id BLOB NOT NULL, wrapped BLOB NOT NULL)",
-    "CREATE TABLE events (row INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL)",
-    "CREATE TABLE records (row INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL)",
+    "CREATE TABLE events (row INTEGER PRIMARY KEY, name BLOB UNIQUE, sealed BLOB NOT NULL)",
+    "CREATE TABLE records (row INTEGER PRIMARY KEY, name BLOB UNIQUE, sealed BLOB NOT NULL)",
     f"PRAGMA user_version = {FORMAT_VERSION}",
 )
 _START_ANEW: Final = "to start anew, delete the vault's directory"
@@ -216,7 +216,7 @@ class Vault:
             value: dict[str, Any] = json.loads(self._sealer.open(sealed, place))
         except ValueError as error:
             raise VaultError(
-                f"a row of the vault is damaged or was moved; put a backup in place, or, {_START_ANEW}"
+                f"a row of the vault is damaged or was moved; restore a backup, or, {_START_ANEW}"
             ) from error
         return value
 

@@ -95,10 +95,10 @@ def verify_signature(*, public_key_hex: str, signature: bytes, message: bytes) -
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:
-    """Encode ``value`` so that equal values give equal bytes.
+    r"""Encode ``value`` so that equal values give equal bytes.
 
     >>> canonical_json({"b": 1, "a": "ü"})
-    b'{"a":"\\\\u00fc","b":1}'
+    b'{"a":"\\u00fc","b":1}'
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("ascii")

@@ -79,7 +79,7 @@ def in_order(arms: Iterable[str]) -> list[str]:
     def key(arm: str) -> tuple[int, float, bool, str]:
         epsilon = budget_of(arm)
         if epsilon is not None:
-            return (2, epsilon, not is_for_real_population(arm), arm)
+            return (2, epsilon, is_for_real_population(arm), arm)
         place = {POPULARITY: 0, ALONE: 1, NO_NOISE: 4, CENTRAL: 5}.get(arm, 6)
         return (place, 0.0, False, arm)
 

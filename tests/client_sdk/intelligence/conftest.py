@@ -19,8 +19,10 @@ def make_table() -> Callable[..., RankerTable]:
     def make(seed: int = 0, **settings: object) -> RankerTable:
         rng = np.random.default_rng(seed)
         factors = (rng.standard_normal((N_ITEMS, RANK)) * 0.25).astype(np.float32)
+        # Shorter than 1, so that the self weight is the squared norm exactly, as EASE has it.
+        factors /= np.maximum(1.0, np.linalg.norm(factors, axis=1, keepdims=True) / 0.9)
         factors[rng.permutation(N_ITEMS)[: N_ITEMS // 4]] = 0.0
-        self_weight = np.minimum((factors**2).sum(axis=1), 0.9)
+        self_weight = (factors**2).sum(axis=1)
         return RankerTable.from_arrays(
             factors=factors,
             self_weight=self_weight,
@@ -63,3 +65,9 @@ def words() -> ItemWords:
     names = [f"{colours[i % 3]} {things[i % 5]} {'vintage' * (i % 2)}" for i in range(N_ITEMS)]
     names[11] = ""
     return ItemWords.from_names(names)
+
+
+@pytest.fixture(scope="session")
+def small_graph() -> bytes:
+    """The exported ranker of rank 4 and batch 8; needs TensorFlow, which the models extra brings."""
+    return pytest.importorskip("models.export").export_ranker(rank=4, batch=8)

@@ -1,0 +1,318 @@
+"""MovieLens-1M in two protocols: ``python benchmarks/movielens.py [--data DIR] [--json FILE]``.
+
+The data set may be used for research and not be redistributed, so it isn't part of the product:
+``--data`` names a folder that holds ``ml-1m/`` (default: ``$HOMEBODY_SHARED/data``, or
+``../shared/data`` beside the repository). Without it: one line, exit code 2.
+
+Protocols, on the leave-one-out split of He et al. 2017 (Neural Collaborative Filtering):
+
+- ``full``: the held-out item among all items the person has not seen in training.
+- ``sampled``: the held-out item among the 99 given negatives.
+
+Hyperparameters were chosen by ``--tune``, on a validation split: one random training item of each
+person held out, full-ranking HR@10. The test items play no part in it.
+
+The data carries no time with the training pairs, so histories are binary. Rows "x 10 people"
+have a tenth of the noise on the same sum, as if ten times the people had the same tastes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from client_sdk.intelligence import (  # noqa: E402
+    History,
+    RankerSettings,
+    RankerTable,
+    score_many,
+    solve_many,
+    statistics_vector,
+)
+from models.item_statistics import (  # noqa: E402
+    StatisticsSettings,
+    decode_item_statistics,
+    select_top_items,
+    suggest_top_items,
+)
+from privacy.gaussian import noise_multipliers_for  # noqa: E402
+from simulations.evaluation.metrics import (  # noqa: E402
+    discounted_gains,
+    hit_chances,
+    stand,
+    stand_sampled,
+)
+
+DELTA: Final = 1e-6
+N_ITEMS: Final = 3_706
+COUNTS_SHARE: Final = 0.1
+RANKER: Final = RankerSettings(
+    weighting="binary", half_life_days=float("inf"), own_weight=0.0, popularity_weight=1e-4
+)
+# Chosen by --tune. Without noise the ridge follows the data, with it mostly the noise.
+CLEAN: Final = StatisticsSettings(rank=512, ridge_edges=0.0, ridge_mean=4.0)
+NOISY: Final = StatisticsSettings(rank=512, ridge_edges=0.3, ridge_mean=4.0)
+_BLOCK: Final = 1_024
+
+IndexArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ratings:
+    """Who saw what, and what is asked.
+
+    Attributes:
+        users: int64[pairs], sorted.
+        items: int64[pairs].
+        targets: int64[people], the held-out item of each person.
+        negatives: int32[people, 99], or None where only the full ranking is asked.
+    """
+
+    users: IndexArray
+    items: IndexArray
+    targets: IndexArray
+    negatives: NDArray[np.int32] | None
+
+    @property
+    def n_people(self) -> int:
+        """The number of people."""
+        return len(self.targets)
+
+
+def load(folder: Path) -> Ratings:
+    """Read the split from the folder ``ml-1m``."""
+    with gzip.open(folder / "ncf.train.implicit.csv.gz", "rt") as file:
+        pairs = np.loadtxt(file, dtype=np.int64, delimiter=",", skiprows=1)
+    with gzip.open(folder / "ml-1m.test.rating.gz", "rt") as file:
+        test = np.loadtxt(file, dtype=np.int64)
+    with gzip.open(folder / "ml-1m.test.negative.gz", "rt") as file:
+        negatives = [line.rstrip("\n").split("\t")[1:] for line in file]
+    order = np.lexsort((pairs[:, 1], pairs[:, 0]))
+    return Ratings(
+        users=pairs[order, 0],
+        items=pairs[order, 1],
+        targets=test[np.argsort(test[:, 0]), 1],
+        negatives=np.array(negatives, np.int32),
+    )
+
+
+def validation_of(ratings: Ratings, *, seed: int) -> Ratings:
+    """Hold out one random training item of each person; the test is not looked at."""
+    keys = np.random.default_rng(seed).random(len(ratings.users))
+    order = np.lexsort((keys, ratings.users))
+    _, first = np.unique(ratings.users[order], return_index=True)
+    held = order[first]
+    kept = np.ones(len(ratings.users), bool)
+    kept[held] = False
+    return Ratings(
+        users=ratings.users[kept],
+        items=ratings.items[kept],
+        targets=ratings.items[held],
+        negatives=None,
+    )
+
+
+class Population:
+    """The people of a split: histories, and the exact sums that their devices would send."""
+
+    def __init__(self, ratings: Ratings) -> None:
+        self.ratings = ratings
+        bounds = np.searchsorted(ratings.users, np.arange(ratings.n_people + 1))
+        self.seen = [ratings.items[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        self.histories = [
+            History.from_events(items=seen, times_s=np.zeros(len(seen)), now_s=0.0)
+            for seen in self.seen
+        ]
+
+    def counts(self) -> NDArray[np.float64]:
+        """Sum the unit-norm histories over all items."""
+        return np.asarray(self._vectors(None).sum(axis=0), np.float64)
+
+    def gram(self, within: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Sum x x' over people, packed."""
+        vectors = self._vectors(within)
+        gram = (vectors.T @ vectors).astype(np.float64)
+        rows, columns = np.triu_indices(len(gram))
+        return gram[rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))
+
+    def _vectors(self, within: NDArray[np.int32] | None) -> NDArray[np.float32]:
+        """Stack the statistics vectors."""
+        size = N_ITEMS if within is None else len(within)
+        vectors = np.zeros((len(self.histories), size), np.float32)
+        for row, history in enumerate(self.histories):
+            items, values = statistics_vector(history, weighting="binary", within=within)
+            vectors[row, items] = values
+        return vectors
+
+
+def learn(
+    people: Population,
+    *,
+    epsilon: float | None,
+    times: int,
+    seed: int,
+    statistics: StatisticsSettings,
+    top_items: int | None = None,
+) -> RankerTable:
+    """Learn one release: noisy counts, then the noisy Gram matrix of the top items.
+
+    Args:
+        people: who takes part.
+        epsilon: of both releases together; None for no noise.
+        times: how many times the people the noise is scaled for.
+        seed: of the noise.
+        statistics: how to decode.
+        top_items: K; `suggest_top_items` when left out.
+
+    Returns:
+        The release.
+    """
+    rng = np.random.default_rng(seed)
+    count_std = gram_std = 0.0
+    if epsilon is not None:
+        shares = (COUNTS_SHARE, 1.0 - COUNTS_SHARE)
+        sigmas = noise_multipliers_for(epsilon=epsilon, delta=DELTA, shares=shares)
+        count_std, gram_std = sigmas[0] / times, sigmas[1] / times
+    counts = people.counts() + rng.standard_normal(N_ITEMS) * count_std
+    n_people = len(people.histories)
+    size = top_items or suggest_top_items(people=n_people, noise_std=gram_std, n_items=N_ITEMS)
+    top = select_top_items(counts, size)
+    packed = people.gram(top)
+    packed += rng.standard_normal(len(packed)) * gram_std
+    decoded = decode_item_statistics(
+        packed,
+        top_items=top,
+        n_items=N_ITEMS,
+        noise_std=gram_std,
+        noisy_counts=counts,
+        settings=statistics,
+    )
+    return RankerTable(**vars(decoded), settings=RANKER)
+
+
+def evaluate(people: Population, table: RankerTable) -> dict[str, float]:
+    """Rank for everybody and measure."""
+    ratings = people.ratings
+    gathered: dict[str, list[NDArray[np.float64]]] = {}
+    for start in range(0, ratings.n_people, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        histories = people.histories[block]
+        scores = score_many(table, RANKER, solve_many(table, histories), histories)
+        new = np.ones(scores.shape, bool)
+        for row, seen in enumerate(people.seen[block]):
+            new[row, seen] = False
+        targets = ratings.targets[block].astype(np.int32)
+        standing = {"full": stand(scores, targets, new)}
+        if ratings.negatives is not None:
+            standing["sampled"] = stand_sampled(scores, targets, ratings.negatives[block])
+        for name, found in standing.items():
+            gathered.setdefault(f"{name} HR@10", []).append(hit_chances(found))
+            gathered.setdefault(f"{name} NDCG@10", []).append(discounted_gains(found))
+    return {name: float(np.mean(np.concatenate(parts))) for name, parts in gathered.items()}
+
+
+def popularity_table(people: Population) -> RankerTable:
+    """Give the table that knows only how many people saw an item."""
+    counts = np.bincount(people.ratings.items, minlength=N_ITEMS).astype(np.float64)
+    return RankerTable.from_arrays(
+        factors=np.zeros((N_ITEMS, 0)), popularity=counts / counts.max(), settings=RANKER
+    )
+
+
+def tune(ratings: Ratings) -> None:
+    """Print the validation grid: one setting at a time from a middle, to finish in minutes."""
+    people = Population(validation_of(ratings, seed=0))
+    print("validation, full-ranking HR@10")
+    for rank, mean in ((512, 1.0), (512, 2.0), (512, 4.0), (512, 8.0), (128, 4.0), (1024, 4.0)):
+        settings = StatisticsSettings(rank=rank, ridge_edges=0.0, ridge_mean=mean)
+        table = learn(people, epsilon=None, times=1, seed=0, statistics=settings)
+        found = evaluate(people, table)["full HR@10"]
+        print(f"no noise      rank {rank:4d}  ridge_mean {mean:3.1f}  {found:.4f}", flush=True)
+    for epsilon, times in ((1.0, 1), (2.0, 1), (8.0, 1), (1.0, 10), (2.0, 10), (8.0, 10)):
+        for size in (None, 250, 500, 1000):
+            for edges, mean in ((0.1, 0.0), (0.3, 0.0), (0.3, 4.0), (1.0, 0.0)):
+                settings = StatisticsSettings(rank=512, ridge_edges=edges, ridge_mean=mean)
+                table = learn(
+                    people,
+                    epsilon=epsilon,
+                    times=times,
+                    seed=0,
+                    statistics=settings,
+                    top_items=size,
+                )
+                found = evaluate(people, table)["full HR@10"]
+                covered = int(table.factors.any(axis=1).sum())
+                print(
+                    f"eps {epsilon:g} x{times:<2d}  K {covered:4d}{' (rule)' if not size else ''}  "
+                    f"ridge_edges {edges:.1f}  ridge_mean {mean:.0f}  {found:.4f}",
+                    flush=True,
+                )
+
+
+def benchmark(ratings: Ratings, *, seeds: int) -> list[dict[str, Any]]:
+    """Measure the test once: popularity, no noise, and the private rows (mean of some seeds)."""
+    people = Population(ratings)
+    rows: list[dict[str, Any]] = [{"arm": "popularity", **evaluate(people, popularity_table(people))}]
+    table = learn(people, epsilon=None, times=1, seed=0, statistics=CLEAN)
+    rows.append({"arm": "no noise", **evaluate(people, table)})
+    for times in (1, 10):
+        for epsilon in (1.0, 2.0, 8.0):
+            found = [
+                evaluate(
+                    people,
+                    learn(people, epsilon=epsilon, times=times, seed=seed, statistics=NOISY),
+                )
+                for seed in range(seeds)
+            ]
+            mean = {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+            arm = f"eps {epsilon:g}, {ratings.n_people * times} people"
+            spread = float(np.std([f["full HR@10"] for f in found], ddof=1)) if seeds > 1 else 0.0
+            rows.append({"arm": arm, **mean, "full HR@10 std": spread, "seeds": seeds})
+    return rows
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmark; 0 when it ran, 2 when the data is not there."""
+    parser = argparse.ArgumentParser(description="MovieLens-1M, leave one out")
+    parser.add_argument("--data", type=Path, help="folder that holds ml-1m/")
+    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    parser.add_argument("--seeds", type=int, default=3, help="noise seeds of a private row")
+    parser.add_argument("--tune", action="store_true", help="print the validation grid instead")
+    options = parser.parse_args(arguments)
+    shared = os.environ.get("HOMEBODY_SHARED")
+    default = (Path(shared) if shared else ROOT.parent / "shared") / "data"
+    folder = (options.data or default) / "ml-1m"
+    if not (folder / "ncf.train.implicit.csv.gz").is_file():
+        print(f"MovieLens-1M is not in {folder}; name its parent with --data", file=sys.stderr)
+        return 2
+    ratings = load(folder)
+    if options.tune:
+        tune(ratings)
+        return 0
+    rows = benchmark(ratings, seeds=options.seeds)
+    print(f"{'':24} {'full HR@10':>11} {'full NDCG':>10} {'sampled HR@10':>14} {'NDCG@10':>8}")
+    for row in rows:
+        print(
+            f"{row['arm']:24} {row['full HR@10']:11.3f} {row['full NDCG@10']:10.3f} "
+            f"{row['sampled HR@10']:14.3f} {row['sampled NDCG@10']:8.3f}"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

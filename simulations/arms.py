@@ -1,0 +1,94 @@
+"""The arms of an experiment as scorers: what each knows, and nothing more.
+
+| arm | knows |
+|---|---|
+| popularity | how many people had each item, exactly: the same list for everyone |
+| device-alone | the person's own history and the catalogue |
+| together-… | that, and a released table |
+| central | that, and everyone's raw history in one place: the ceiling |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from client_sdk.intelligence import (
+    History,
+    ItemCategories,
+    RankerSettings,
+    RankerTable,
+    score_many,
+    solve_many,
+    statistics_vector,
+)
+from client_sdk.wire import Catalogue
+from simulations.data.interactions import IntArray, Interactions
+from simulations.evaluation import arms as simple
+from simulations.evaluation.metrics import ScoreArray, Scorer
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arms:
+    """What the arms are made from.
+
+    Attributes:
+        train: Everyone's training part.
+        histories: What each device holds, by person.
+        categories: The catalogue's.
+    """
+
+    train: Interactions
+    histories: Sequence[History]
+    categories: ItemCategories
+
+    @classmethod
+    def of(cls, train: Interactions, histories: Sequence[History], catalogue: Catalogue) -> Arms:
+        """Take the categories from the catalogue, as a device does."""
+        names = [item.category for item in catalogue.items]
+        return cls(train=train, histories=histories, categories=ItemCategories.from_names(names))
+
+    def popularity(self) -> Scorer:
+        """Best sellers."""
+        return simple.popularity(self.train)
+
+    def alone(self) -> Scorer:
+        """The device without any model."""
+        return self.together(RankerTable.without_model(self.train.n_items))
+
+    def together(self, table: RankerTable) -> Scorer:
+        """The device with a released table."""
+
+        def score(people: IntArray) -> ScoreArray:
+            histories = [self.histories[person] for person in people]
+            vectors = solve_many(table, histories)
+            return score_many(table, table.settings, vectors, histories, self.categories)
+
+        return score
+
+    def central(self, settings: RankerSettings, *, ridge: float) -> Scorer:
+        """Full-rank EASE on everyone's raw history, mixed as the device mixes.
+
+        Args:
+            settings: How histories are weighed and scores mix.
+            ridge: EASE's penalty, chosen on validation.
+        """
+        vectors = np.zeros((len(self.histories), self.train.n_items))
+        for row, history in enumerate(self.histories):
+            items, values = statistics_vector(
+                history, weighting=settings.weighting, half_life_days=settings.half_life_days
+            )
+            vectors[row, items] = values
+        penalised = vectors.T @ vectors + ridge * np.eye(self.train.n_items)
+        inverse = np.linalg.inv(penalised)
+        weights = -inverse / np.diag(inverse)
+        np.fill_diagonal(weights, 0.0)
+        alone = self.alone()
+
+        def score(people: IntArray) -> ScoreArray:
+            together = vectors[people] @ weights * settings.together_weight
+            return together + alone(people)
+
+        return score
