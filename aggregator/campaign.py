@@ -10,7 +10,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from flwr.serverapp import Grid
@@ -153,27 +153,28 @@ class Campaign:
             payload_sha256=sha256_hex(payload),
             payload=payload,
         )
-        event = ReleaseEvent(
-            kind=kind,
-            task_id=order.task_id,
-            population=self.population,
-            noise_multiplier=noise_multiplier,
-            clip_norm=clip_norm,
-            dimension=dimension,
-            report_goal=self.report_goal,
-        )
-        noise: GaussianNoise | None = None
-        if isinstance(self.privacy, PrivacyTarget):
-            noise = self.privacy.new_noise()
-            event = replace(event, noise_source=noise.source, assumed=self.privacy.assumed)
-        else:
-            event = replace(
-                event,
-                mechanism=MechanismName.UNSAFE_NO_NOISE,
-                noise_source=NoiseSource.NONE,
-            )
+        noise = None if isinstance(self.privacy, UnsafeNoPrivacy) else self.privacy.new_noise()
+        event = self._event(order, noise=noise, noise_multiplier=noise_multiplier)
         plan = TaskPlan(order=order, event=event, noise=noise, quorum=self.quorum)
         return self.strategy.start(self.grid, plan, node_ids=cohort)
+
+    def _event(
+        self, order: Order, *, noise: GaussianNoise | None, noise_multiplier: float
+    ) -> ReleaseEvent:
+        """Describe the release, for the ledger."""
+        private = isinstance(self.privacy, PrivacyTarget)
+        return ReleaseEvent(
+            kind=order.kind,
+            task_id=order.task_id,
+            population=order.population,
+            mechanism=MechanismName.GAUSSIAN if private else MechanismName.UNSAFE_NO_NOISE,
+            noise_source=NoiseSource.NONE if noise is None else noise.source,
+            noise_multiplier=noise_multiplier,
+            clip_norm=order.clip_norm,
+            dimension=order.dimension,
+            report_goal=self.report_goal,
+            assumed=self.privacy.assumed if isinstance(self.privacy, PrivacyTarget) else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,7 @@ class Behaviour(StrEnum):
     FORGES = "signs in somebody else's name"
     IMPERSONATES = "sends what somebody else signed"
     SILENT = "accepts, then stays silent"
+    IGNORES = "never answers at all"
 
 
 EXPECTED: Final[Mapping[Behaviour, Refusal | None]] = {
@@ -74,6 +75,7 @@ EXPECTED: Final[Mapping[Behaviour, Refusal | None]] = {
     Behaviour.FORGES: Refusal.BAD_SIGNATURE,
     Behaviour.IMPERSONATES: Refusal.UNKNOWN_DEVICE,
     Behaviour.SILENT: Refusal.NO_ANSWER,
+    Behaviour.IGNORES: Refusal.NO_ANSWER,
 }
 
 
@@ -125,6 +127,8 @@ class ScriptedDevice:
         """Answer an invitation or an order; None is silence."""
         asked = read_frame(frame)
         order = Order.from_frame(asked)
+        if self.behaviour is Behaviour.IGNORES:
+            return None
         if asked.kind is FrameKind.INVITATION:
             if self.behaviour is Behaviour.REFUSES_CONSENT:
                 return self._decline(order, Refusal.NO_CONSENT)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import itertools
 import json
 import os
 import sys
@@ -131,7 +132,7 @@ class Population:
     def __init__(self, ratings: Ratings) -> None:
         self.ratings = ratings
         bounds = np.searchsorted(ratings.users, np.arange(ratings.n_people + 1))
-        self.seen = [ratings.items[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+        self.seen = [ratings.items[a:b] for a, b in itertools.pairwise(bounds)]
         self.histories = [
             History.from_events(items=seen, times_s=np.zeros(len(seen)), now_s=0.0)
             for seen in self.seen
@@ -265,7 +266,9 @@ def tune(ratings: Ratings) -> None:
 def benchmark(ratings: Ratings, *, seeds: int) -> list[dict[str, Any]]:
     """Measure the test once: popularity, no noise, and the private rows (mean of some seeds)."""
     people = Population(ratings)
-    rows: list[dict[str, Any]] = [{"arm": "popularity", **evaluate(people, popularity_table(people))}]
+    rows: list[dict[str, Any]] = [
+        {"arm": "popularity", **evaluate(people, popularity_table(people))}
+    ]
     table = learn(people, epsilon=None, times=1, seed=0, statistics=CLEAN)
     rows.append({"arm": "no noise", **evaluate(people, table)})
     for times in (1, 10):

@@ -298,11 +298,7 @@ class Homebody:
         return UpdateResult(updated=True, version=installed.version)
 
     def participate(self, connection: Connection) -> int:
-        """Answer the aggregator's messages. The only door out.
-
-        Returns:
-            How many messages were answered; refusals count.
-        """
+        """Answer the aggregator's messages, and say how many there were. The only door out."""
         return connection.exchange(self.answer)
 
     def answer(self, frame: bytes) -> bytes:

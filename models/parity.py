@@ -180,7 +180,8 @@ def _operators(data: bytes) -> set[str]:
 
 def _check_shapes(name: str, runner: Any, function: Any) -> tuple[dict[str, Any], list[str]]:
     """Compare names, shapes and kinds of a signature; give the inputs' specs and output names."""
-    inputs = dict(function.structured_input_signature[1])
+    positional, named = function.structured_input_signature
+    inputs = {spec.name: spec for spec in (*positional, *named.values())}
     outputs = dict(function.structured_outputs)
     pairs = ((inputs, runner.get_input_details()), (outputs, runner.get_output_details()))
     for wanted, found in pairs:

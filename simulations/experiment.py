@@ -12,6 +12,8 @@ drawn once from the first seed, because the devices are real and remember.
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -59,6 +61,7 @@ TRAINING_RANK: Final = 32
 CENTRAL_RIDGE: Final = 4.0  # chosen by `python -m simulations.tune`
 MAX_TOP_ITEMS: Final = 4_096
 _QUORUM_SHARE: Final = 0.5
+_ROOM_BYTES: Final = 4 << 30
 
 
 def run_demo(settings: DemoSettings, progress: Progress) -> dict[str, Any]:
@@ -114,11 +117,21 @@ def _run(settings: SimulationSettings, data: LoadedData, progress: Progress) -> 
             f"population must be at least the {people} people in the data; "
             f"got {settings.population}"
         )
-    with tempfile.TemporaryDirectory(prefix="homebody-") as folder:
+    with tempfile.TemporaryDirectory(prefix="homebody-", dir=_memory_folder()) as folder:
         experiment = _Experiment(
             settings=settings, data=data, progress=progress, folder=Path(folder)
         )
         return experiment.run()
+
+
+def _memory_folder() -> str | None:
+    """Give a file system in memory where there is one with room; else the default folder.
+
+    Hundreds of stores that each wait for a disk are no simulation of anything.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 -- a private folder is made in it
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM_BYTES
+    return str(memory) if roomy and os.access(memory, os.W_OK) else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,7 +217,11 @@ def _histories(split: Split) -> Iterable[History]:
 
 
 def _stack(
-    histories: Sequence[History], n_items: int, *, within: NDArray[np.int32] | None = None, **how: Any
+    histories: Sequence[History],
+    n_items: int,
+    *,
+    within: NDArray[np.int32] | None = None,
+    **how: Any,
 ) -> NDArray[np.float64]:
     """Stack the people's statistics vectors: float64[P, n] or, within a list, float64[P, K]."""
     vectors = np.zeros((len(histories), n_items if within is None else len(within)))

@@ -5,7 +5,7 @@ In production the operator's own authority signs; devices get its root with thei
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_CLOCK_SKEW: Final = datetime.timedelta(minutes=5)
+_CLOCK_SKEW: Final = dt.timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Certificates:
 
 
 def make_certificates(
-    directory: Path, *, host: str, now: datetime.datetime, days: int = 30
+    directory: Path, *, host: str, now: dt.datetime, days: int = 30
 ) -> Certificates:
     """Make an authority, sign one server certificate, and forget the authority's key.
 
@@ -49,7 +49,7 @@ def make_certificates(
     Returns:
         The paths of the files.
     """
-    until = now + datetime.timedelta(days=days)
+    until = now + dt.timedelta(days=days)
     root_key = ec.generate_private_key(ec.SECP256R1())
     root_name = _name("Homebody private authority")
     root = (
@@ -89,8 +89,8 @@ def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: ec.EllipticCurvePublicKey,
-    now: datetime.datetime,
-    until: datetime.datetime,
+    now: dt.datetime,
+    until: dt.datetime,
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

@@ -25,7 +25,7 @@ from itertools import islice
 from typing import Final, Self
 
 import httpx
-from flwr.app import Message, Metadata, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.app.message import make_message
 from flwr.cli.build import build_fab_from_files
 from flwr.common.constant import SubStatus
@@ -58,6 +58,7 @@ from aggregator.superlink.process import Endpoint
 
 _MAX_OBJECTS: Final = 3
 _PULL_TIMEOUT_S: Final = 5.0
+_PULL_BACKOFF_S: Final = 0.1
 _HEARTBEAT_S: Final = 10.0
 _BUNDLE: Final = {
     "pyproject.toml": b"""
@@ -109,10 +110,12 @@ class SuperLinkGrid(HttpGrid):
                 node=self.node, run_id=self.run.run_id, message_object_id=tree.object_id
             )
         )
-        return make_message(metadata=_checked(envelope.metadata), content=content)
+        return make_message(metadata=envelope.metadata, content=content)
 
     def _content(self, tree: ObjectTree) -> RecordDict:
-        object_ids = [each.object_id for each in islice(iterate_object_tree(tree), 4)]
+        object_ids = [
+            each.object_id for each in islice(iterate_object_tree(tree), _MAX_OBJECTS + 1)
+        ]
         if len(object_ids) > _MAX_OBJECTS:
             return RecordDict()
         try:
@@ -122,6 +125,7 @@ class SuperLinkGrid(HttpGrid):
                     self._runtime_client.PullObject, self.node, self.run.run_id
                 ),
                 max_time=_PULL_TIMEOUT_S,
+                initial_backoff=_PULL_BACKOFF_S,
             )
             message = inflate_object_from_contents(tree.object_id, contents)
             return message.content if isinstance(message, Message) else RecordDict()
@@ -129,10 +133,6 @@ class SuperLinkGrid(HttpGrid):
             raise
         except Exception:  # noqa: BLE001  # Flower's parsers raise anything on hostile bytes.
             return RecordDict()
-
-
-def _checked(metadata: Metadata) -> Metadata:
-    return metadata
 
 
 class ControlRoom:
@@ -195,7 +195,7 @@ class ControlRoom:
         Raises:
             SuperLinkError: the SuperLink refused, or cannot be reached.
         """
-        with _as_superlink_errors("open a run"):
+        with _as_superlink_errors("run the task"):
             token = self._claim_run()
             with _client(self._endpoint, RuntimeTokenHttpInterceptor(token=token)) as client:
                 grid = SuperLinkGrid(
@@ -213,9 +213,7 @@ class ControlRoom:
 
     def _claim_run(self) -> str:
         content, _ = build_fab_from_files(_BUNDLE)
-        started = self._control.StartRun(
-            StartRunRequest(fab=fab_to_proto(Fab("", content, {})))
-        )
+        started = self._control.StartRun(StartRunRequest(fab=fab_to_proto(Fab("", content, {}))))
         if not started.HasField("run_id"):
             raise SuperLinkError("the SuperLink did not open a run; see its log")
         with _client(self._endpoint) as client:

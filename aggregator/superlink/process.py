@@ -28,7 +28,7 @@ private folder, its state to one SQLite file that survives a kill.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import socket
 import ssl
@@ -98,13 +98,11 @@ def running_superlink(
         SuperLinkError: it did not become healthy.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    chosen = _claim(host, port)
-    files = certificates or make_certificates(
-        directory, host=host, now=datetime.datetime.now(datetime.UTC)
-    )
+    chosen = claim_port(host, port)
+    files = certificates or make_certificates(directory, host=host, now=dt.datetime.now(dt.UTC))
     with (directory / "superlink.log").open("ab") as log:
         process = subprocess.Popen(
-            [*_command(directory, host, chosen, files)],
+            _command(directory, host, chosen, files),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -124,7 +122,7 @@ def running_superlink(
         _stop(process)
 
 
-def _claim(host: str, port: int | None) -> int:
+def claim_port(host: str, port: int | None) -> int:
     """Return a port that is free now, or raise `PortInUseError`."""
     with closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as probe:
         # As the server does: a port in TIME_WAIT is free, one that somebody listens on is not.

@@ -11,14 +11,20 @@ Test: tests/client_sdk/delivery/test_delivery.py over real HTTP.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
+from tuf.api.exceptions import (
+    DownloadError,
+    DownloadHTTPError,
+    DownloadLengthMismatchError,
+    SlowRetrievalError,
+)
 from tuf.ngclient import FetcherInterface
 
 from client_sdk.delivery.release import Limits
@@ -44,7 +50,29 @@ class BoundedFetcher(FetcherInterface):
         """Close the connections."""
         self._pool.clear()
 
-    def _fetch(self, url: str) -> Iterator[bytes]:
+    def download_bytes(self, url: str, max_length: int) -> bytes:
+        """Download in memory, so that nothing unchecked touches the disk.
+
+        Raises:
+            DownloadLengthMismatchError: more than ``max_length`` bytes came.
+            DownloadError: no, or a broken, answer.
+        """
+        pieces, received = [], 0
+        with contextlib.closing(self._start(url)) as answer:
+            for piece in answer:
+                received += len(piece)
+                if received > max_length:
+                    raise DownloadLengthMismatchError(f"expected at most {max_length} bytes")
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    def _start(self, url: str) -> Generator[bytes, None, None]:
+        try:
+            return self._fetch(url)
+        except urllib3.exceptions.HTTPError as error:
+            raise DownloadError("no answer") from error
+
+    def _fetch(self, url: str) -> Generator[bytes, None, None]:
         deadline_s = time.monotonic() + self._limits.download_s
         response = self._pool.request(
             "GET",
@@ -61,7 +89,9 @@ class BoundedFetcher(FetcherInterface):
             raise DownloadHTTPError(f"the server answered {response.status}", response.status)
         return self._pieces(response, deadline_s)
 
-    def _pieces(self, response: urllib3.BaseHTTPResponse, deadline_s: float) -> Iterator[bytes]:
+    def _pieces(
+        self, response: urllib3.BaseHTTPResponse, deadline_s: float
+    ) -> Generator[bytes, None, None]:
         try:
             for piece in response.stream(_CHUNK_BYTES, decode_content=True):
                 if time.monotonic() > deadline_s:

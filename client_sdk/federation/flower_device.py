@@ -133,13 +133,16 @@ class SuperLinkConnection:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def exchange(self, answer: Answer, *, timeout_s: float, max_messages: int | None = None) -> int:
+    def exchange(
+        self, answer: Answer, *, timeout_s: float, may_stay: Callable[[], bool] = lambda: True
+    ) -> int:
         """Check in, answer what waits for this device, and leave.
 
         Args:
             answer: The device's pinned code: a frame in, a frame out, or None for silence.
             timeout_s: How long to wait for messages, in seconds.
-            max_messages: Leave after so many messages; by default only when the time is up.
+            may_stay: Asked before each message; the device leaves as soon as it says no (the
+                person picked the phone up, the charger is gone).
 
         Returns:
             How many messages were answered.
@@ -150,12 +153,11 @@ class SuperLinkConnection:
             ValueError: the key is not a NIST P-384 key.
         """
         ends_s = self.clock() + timeout_s
-        answered = handled = 0
+        answered = 0
         with _as_homebody_errors(), self._session() as session:
-            while max_messages is None or handled < max_messages:
+            while may_stay():
                 message = session.pull()
                 if message is not None:
-                    handled += 1
                     reply = handle_message(answer, message)
                     answered += reply is not None and session.push(reply)
                 elif self.clock() >= ends_s:

@@ -91,9 +91,7 @@ def test_withdrawal_by_another_process_is_seen_by_the_next_read(url, registry):
 
 
 def test_racing_writers_cannot_undo_a_withdrawal(url, registry):
-    frames = [
-        (replace(RECEIPT, issued_at_s=100 + n, granted=n != 40), n) for n in range(41)
-    ]
+    frames = [(replace(RECEIPT, issued_at_s=100 + n, granted=n != 40), n) for n in range(41)]
 
     def write(numbers):
         with ConsentRegistry(url) as mine:

@@ -322,9 +322,7 @@ def test_commit_that_fails_publishes_nothing_and_keeps_the_cost(ledger, registry
     assert ledger.calls == ["reserve", "commit 1"]
 
 
-def test_real_ledger_holds_one_commit_and_refuses_the_task_a_second_time(
-    registry, clock, tmp_path
-):
+def test_real_ledger_holds_one_commit_and_refuses_the_task_a_second_time(registry, clock, tmp_path):
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
     order = replace(make_order())
     plan = replace(
@@ -390,9 +388,7 @@ def test_duplicated_replies_count_once(ledger, registry, clock):
     assert (result.accepted, result.ignored) == (2, 4)
 
 
-def test_reply_by_another_node_does_not_use_up_the_place_of_the_one_asked(
-    ledger, registry, clock
-):
+def test_reply_by_another_node_does_not_use_up_the_place_of_the_one_asked(ledger, registry, clock):
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
 
     def forge(replies):

@@ -69,5 +69,5 @@ def words() -> ItemWords:
 
 @pytest.fixture(scope="session")
 def small_graph() -> bytes:
-    """The exported ranker of rank 4 and batch 8; needs TensorFlow, which the models extra brings."""
+    """The exported ranker of rank 4 and batch 8; needs TensorFlow (the models extra)."""
     return pytest.importorskip("models.export").export_ranker(rank=4, batch=8)

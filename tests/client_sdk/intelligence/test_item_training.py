@@ -84,9 +84,7 @@ def test_train_rows_same_task_gives_the_same_change(
 
 def test_train_rows_longer_history_than_the_batch_uses_the_latest(model: LiteRtModel) -> None:
     """A batch of 8 with 3 negatives each has room for two items: the latest two."""
-    history = History.from_events(
-        items=[3, 5, 7, 9], times_s=[40.0, 10.0, 30.0, 20.0], now_s=50.0
-    )
+    history = History.from_events(items=[3, 5, 7, 9], times_s=[40.0, 10.0, 30.0, 20.0], now_s=50.0)
     delta = train_rows(model, _table(), history, ItemTrainingTask(seed=0, steps=1, negatives=3))
     assert set(history.items.tolist()) & set(delta.items.tolist()) == {3, 7}
 

@@ -1,0 +1,46 @@
+"""Folding events: order does not matter, returns count, unknown items are left out."""
+
+from itertools import permutations
+
+import pytest
+
+from client_sdk import Event
+from client_sdk.signals import Activity
+
+EVENTS = [
+    Event(kind="product_view", item_id="a", time_s=1.0),
+    Event(kind="purchase", item_id="a", time_s=5.0),
+    Event(kind="purchase", item_id="b", time_s=2.0),
+    Event(kind="return", item_id="b", time_s=9.0),
+    Event(kind="cart", item_id="c", time_s=3.0),
+    Event(kind="search", time_s=4.0),
+]
+POSITION = {"c": 0, "b": 1, "a": 2}
+
+
+def test_activity_any_order_of_events_gives_the_same_history() -> None:
+    """Events may come late: the history is the same in every order."""
+    for order in permutations(EVENTS, len(EVENTS)):
+        history = Activity(order).history(POSITION, now_s=10.0)
+        assert history.items.tolist() == [0, 2]
+        assert history.counts.tolist() == pytest.approx([0.6, 1.3])
+        assert history.last_time_s.tolist() == [3.0, 5.0]
+
+
+def test_activity_item_returned_is_not_owned() -> None:
+    """What was given back is neither owned nor liked."""
+    activity = Activity(EVENTS)
+    assert activity.owned() == {"a"}
+    assert activity.of("b").purchases == 0
+
+
+def test_activity_item_outside_the_catalogue_is_kept_and_not_ranked() -> None:
+    """A catalogue that comes later may know the item."""
+    activity = Activity(EVENTS)
+    assert activity.history({}, now_s=10.0).items.size == 0
+    assert activity.history({"a": 7}, now_s=10.0).items.tolist() == [7]
+
+
+def test_activity_unknown_item_has_done_nothing() -> None:
+    """Asking about an item never seen is no error."""
+    assert Activity().of("a").views == 0

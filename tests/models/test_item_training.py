@@ -1,0 +1,113 @@
+"""The server half of item training: explicit state, and a table that learns."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from models.item_training import (
+    ServerOptimizer,
+    apply_sum,
+    decode_trained,
+    initial_state,
+    state_from_factors,
+)
+
+
+def test_initial_state_same_seed_gives_the_same_small_table() -> None:
+    """The start is public and repeatable, and its rows are about as long as asked."""
+    one, same, other = (initial_state(n_items=500, rank=8, seed=s, std=0.2) for s in (1, 1, 2))
+    assert np.array_equal(one.factors, same.factors)
+    assert not np.array_equal(one.factors, other.factors)
+    assert np.sqrt((one.factors**2).sum(axis=1).mean()) == pytest.approx(0.2, rel=0.1)
+    assert one.rounds == 0
+
+
+def test_apply_sum_momentum_adds_what_it_remembers() -> None:
+    """Two equal deltas move 1 and then 1 + momentum."""
+    state = state_from_factors(np.zeros((2, 1), np.float32))
+    delta = np.array([[1.0], [-2.0]], np.float32)
+    optimizer = ServerOptimizer(kind="momentum", learning_rate=0.5, momentum=0.9)
+    first = apply_sum(state, delta, optimizer)
+    second = apply_sum(first, delta, optimizer)
+    assert np.allclose(first.factors, 0.5 * delta)
+    assert np.allclose(second.factors, 0.5 * delta + 0.5 * 1.9 * delta)
+    assert second.rounds == 2
+    assert not state.factors.any()
+
+
+def test_apply_sum_adam_first_step_is_the_learning_rate() -> None:
+    """Adam's bias correction makes the first step the sign of the delta (Kingma, Ba 2015)."""
+    state = state_from_factors(np.zeros((1, 3), np.float32))
+    delta = np.array([[5.0, -0.5, 0.0]], np.float32)
+    optimizer = ServerOptimizer(kind="adam", learning_rate=0.1, floor=1e-8)
+    assert np.allclose(apply_sum(state, delta, optimizer).factors, [[0.1, -0.1, 0.0]], atol=1e-6)
+
+
+def test_apply_sum_adam_equals_a_plain_loop() -> None:
+    """Ten rounds against the algorithm as its paper writes it, in float64."""
+    rng = np.random.default_rng(0)
+    optimizer = ServerOptimizer(kind="adam", learning_rate=0.05, floor=1e-3)
+    state = state_from_factors(rng.standard_normal((4, 3)).astype(np.float32))
+    w = state.factors.astype(np.float64)
+    m = v = np.zeros_like(w)
+    for t in range(1, 11):
+        delta = rng.standard_normal((4, 3)).astype(np.float32)
+        state = apply_sum(state, delta, optimizer)
+        m = 0.9 * m + 0.1 * delta
+        v = 0.99 * v + 0.01 * delta.astype(np.float64) ** 2
+        w = w + 0.05 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.99**t)) + 1e-3)
+    assert np.abs(state.factors - w).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["adam", "momentum"])
+def test_apply_sum_wrong_shape_or_nan_is_refused(kind: str) -> None:
+    """A sum of another table, or a poisoned one, never becomes a state."""
+    state = initial_state(n_items=3, rank=2, seed=0)
+    optimizer = ServerOptimizer(kind=kind)  # type: ignore[arg-type]
+    for delta in (np.zeros((2, 3), np.float32), np.full((3, 2), np.nan, np.float32)):
+        with pytest.raises(ValueError, match="the delta must be finite"):
+            apply_sum(state, delta, optimizer)
+
+
+def test_decode_trained_gives_the_neutral_form() -> None:
+    """The trained form has no self weight and scale 1; popularity comes from the counts."""
+    state = initial_state(n_items=3, rank=2, seed=0)
+    decoded = decode_trained(state, np.array([2.0, -1.0, 1.0]))
+    assert np.array_equal(decoded.factors, state.factors)
+    assert decoded.self_weight.tolist() == [0.0] * 3
+    assert decoded.scale.tolist() == [1.0] * 3
+    assert decoded.popularity.tolist() == [1.0, 0.0, 0.5]
+    assert decode_trained(state).popularity.tolist() == [0.0] * 3
+    with pytest.raises(ValueError, match="noisy_counts"):
+        decode_trained(state, np.zeros(2))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"kind": "sgd"}, {"learning_rate": 0.0}, {"momentum": 1.0}, {"second_moment": -0.1}],
+)
+def test_optimizer_out_of_range_is_refused(wrong: dict[str, object]) -> None:
+    """What can't step is refused when it is made."""
+    with pytest.raises(ValueError, match="must be"):
+        ServerOptimizer(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"n_items": 0}, {"rank": 0}, {"std": 0.0}])
+def test_initial_state_without_size_is_refused(wrong: dict[str, float]) -> None:
+    """A table has items and factors."""
+    with pytest.raises(ValueError, match="must be"):
+        initial_state(**{"n_items": 2, "rank": 2, "seed": 0, **wrong})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="factors must be"):
+        state_from_factors(np.zeros(3, np.float32))
+
+
+def test_models_import_loads_no_tensorflow() -> None:
+    """The server's decoders, card and gate cost no TensorFlow until a graph is made."""
+    code = (
+        "import sys, models, models.card, models.item_statistics, models.item_training, "
+        "models.parity; print('tensorflow' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
