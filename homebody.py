@@ -52,8 +52,10 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
 
 # What a command may lack when its extra was not installed.
 _OPTIONAL: Final = frozenset(
-    "dp_accounting fastapi flwr jinja2 matplotlib opacus psycopg scipy sqlalchemy tensorflow "
-    "torch uvicorn".split()
+    {
+        *("dp_accounting", "fastapi", "flwr", "jinja2", "matplotlib", "opacus", "psycopg"),
+        *("scipy", "sqlalchemy", "tensorflow", "torch", "uvicorn"),
+    }
 )
 
 

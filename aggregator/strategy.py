@@ -302,6 +302,7 @@ class _Collection:
     def _sweep(self) -> bool:
         """Pull every awaited reply once, a chunk at a time; say whether anything came."""
         before = len(self._awaited), self.accepted
+        added = self.total.count
         for message_ids in _batched(list(self._awaited), self._chunk):
             if self._time_left_s() <= 0.0:
                 break
@@ -312,7 +313,9 @@ class _Collection:
                 self.accepted += len(willing)
                 self._push(willing, self._order, is_invitation=False)
                 self._report(Stage.ACCEPTED, self.accepted, self.invited)
-            self._report(Stage.ADDED, self.total.count, self.accepted)
+            if self.total.count > added:
+                added = self.total.count
+                self._report(Stage.ADDED, added, self.accepted)
         return before != (len(self._awaited), self.accepted)
 
     def _take(self, reply: Message, willing: list[int]) -> None:

@@ -55,7 +55,7 @@ class StatisticsSettings:
 
     rank: int = 128
     ridge_edges: float = 0.3
-    ridge_mean: float = 8.0
+    ridge_mean: float = 32.0
 
     def __post_init__(self) -> None:
         """Refuse what can't be a setting."""
@@ -172,7 +172,7 @@ def suggest_top_items(*, people: int, noise_std: float, n_items: int) -> int:
         raise ValueError("people must be >= 1 and noise_std >= 0")
     if noise_std == 0:
         return n_items
-    return max(1, min(n_items, round(8.0 * (people / noise_std) ** 0.5)))
+    return max(1, min(n_items, int(8.0 * np.sqrt(people / noise_std))))
 
 
 def decode_item_statistics(

@@ -19,8 +19,8 @@ Edge cases:
 Values are used only after rounding to an integer lattice (`privacy.mechanisms`), so the low bits
 of a float64 (Mironov 2012) are never published.
 
-Test: tests/privacy/test_noise.py (an independent AES-CTR and Box-Muller, the right scale accepted and
-two wrong ones rejected, the tail).
+Test: tests/privacy/test_noise.py (independent AES-CTR and Box-Muller; the right scale accepted, two
+wrong ones rejected; the tail).
 """
 
 from __future__ import annotations

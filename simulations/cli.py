@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO
 
+from aggregator.errors import AggregatorError, PortInUseError
 from client_sdk.errors import HomebodyError
+from privacy.errors import PrivacyError
 from simulations.progress import Progress
 from simulations.settings import (
     DEFAULT_DELTA,
@@ -83,10 +85,10 @@ def main(
         from simulations.report.text import format_report
 
         written = write_results(result, json_path=json_path, report_path=report_path)
-    except (UsageError, SettingsError, DataError, OutputError) as error:
+    except (UsageError, SettingsError, DataError, OutputError, PortInUseError) as error:
         progress.close()
         return _complain(err, error, USAGE)
-    except HomebodyError as error:
+    except (HomebodyError, AggregatorError, PrivacyError) as error:
         progress.close()
         return _complain(err, error, FAILED)
     _write(out, format_report(result) + "".join(f"written: {path}\n" for path in written))
@@ -119,13 +121,14 @@ def _parser(command: str) -> _Parser:
         _add_data(parser)
         population, seeds, folder = None, 1, None
         folder_help = "folder of the HTML report (none is written without it)"
+    budgets = " ".join(f"{epsilon:g}" for epsilon in DEFAULT_EPSILONS)
     parser.add_argument(
         "--epsilon",
         type=float,
         nargs="+",
         action="extend",
         metavar="E",
-        help=f"privacy budgets to compare (default: {' '.join(f'{e:g}' for e in DEFAULT_EPSILONS)})",
+        help=f"privacy budgets to compare (default: {budgets})",
     )
     parser.add_argument(
         "--delta",
@@ -164,7 +167,10 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--items", type=Path, metavar="FILE", help="CSV: item[,name,category,price]"
     )
     parser.add_argument(
-        "--task", default=TASKS[0], metavar="TASK", help=f"{' or '.join(TASKS)} (default: %(default)s)"
+        "--task",
+        default=TASKS[0],
+        metavar="TASK",
+        help=f"{' or '.join(TASKS)} (default: %(default)s)",
     )
     parser.add_argument(
         "--rounds", type=int, default=1, metavar="R", help="rounds of item training (default: 1)"

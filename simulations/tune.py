@@ -18,10 +18,14 @@ Rules a reader can check line by line:
 
 from __future__ import annotations
 
+import argparse
 import itertools
+import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +49,8 @@ from models.item_statistics import (
 )
 from privacy.gaussian import noise_multipliers_for
 from simulations.data.bundled import load_bundled
-from simulations.evaluation.metrics import Measured, Scorer, measure
+from simulations.evaluation.arms import popularity
+from simulations.evaluation.metrics import Measured, Scorer, measure, summarise
 from simulations.evaluation.split import Part, Split, draw_targets, hold_out
 
 DELTA: Final = 1e-6
@@ -54,6 +59,9 @@ CONSENTING: Final = 0.85
 SEEDS: Final = (0, 1, 2, 3, 4)
 COUNTS_SHARE: Final = 0.1
 """The part of rho that the release of item counts gets; chosen here."""
+CENTRAL_RIDGE: Final = 8.0
+DEFAULT_RANKER: Final = RankerSettings()
+DEFAULT_STATISTICS: Final = StatisticsSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +82,8 @@ class Release:
     population: int | None = POPULATION
     top_items: int | None = None
     counts_share: float = COUNTS_SHARE
-    statistics: StatisticsSettings = StatisticsSettings()  # noqa: RUF009 -- frozen
-    ranker: RankerSettings = RankerSettings()  # noqa: RUF009 -- frozen
+    statistics: StatisticsSettings = DEFAULT_STATISTICS
+    ranker: RankerSettings = DEFAULT_RANKER
     consenting: float = CONSENTING
 
 
@@ -183,23 +191,166 @@ def scorer_of(bench: Bench, table: RankerTable) -> Scorer:
     return lambda people: scores[people]
 
 
-def central(bench: Bench, ranker: RankerSettings, *, ridge: float = 4.0) -> Scorer:
+def central(bench: Bench, *, ridge: float = CENTRAL_RIDGE) -> Scorer:
     """Score with what a server that sees everybody's raw history would have: full-rank EASE."""
-    settings = {"weighting": ranker.weighting, "half_life_days": ranker.half_life_days}
-    vectors = _stack(bench.histories, bench.n_items, **settings)
+    ranker = DEFAULT_RANKER
+    vectors = _stack(
+        bench.histories,
+        bench.n_items,
+        weighting=ranker.weighting,
+        half_life_days=ranker.half_life_days,
+    )
     inverse = np.linalg.inv(vectors.T @ vectors + ridge * np.eye(bench.n_items))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0.0)
-    alone = scorer_of(bench, RankerTable.without_model(bench.n_items, settings=ranker))
+    alone = device_alone(bench)
     scores = vectors @ weights + alone(np.arange(len(vectors), dtype=np.int32))
     return lambda people: scores[people]
 
 
-def judge(bench: Bench, make: Callable[[int], Scorer], seeds: Iterable[int]) -> list[Measured]:
-    """Learn and ask once for each seed: it draws who takes part, the noise and the targets."""
-    return [
-        measure(make(seed), bench.split, draw_targets(bench.split, seed=seed)) for seed in seeds
-    ]
+def device_alone(bench: Bench, ranker: RankerSettings = DEFAULT_RANKER) -> Scorer:
+    """Score with the person's own history and the catalogue: no model, nobody else's data."""
+    return scorer_of(bench, RankerTable.without_model(bench.n_items, settings=ranker))
+
+
+def judge(
+    bench: Bench, make: Callable[[int], Scorer], seeds: Iterable[int], *, draws: int = 1
+) -> list[Measured]:
+    """Learn once for each seed and ask: the seed draws who takes part, the noise and the targets.
+
+    Args:
+        bench: the part of the data.
+        make: from a seed to an arm.
+        seeds: one run each.
+        draws: targets a person in each run; the run is their mean.
+
+    Returns:
+        One `Measured` a seed.
+    """
+    runs = []
+    for seed in seeds:
+        scorer = make(seed)
+        asked = [
+            measure(scorer, bench.split, draw_targets(bench.split, seed=seed + 1000 * draw))
+            for draw in range(draws)
+        ]
+        runs.append(
+            {
+                protocol: {
+                    metric: float(np.mean([one[protocol][metric] for one in asked]))
+                    for metric in asked[0][protocol]
+                }
+                for protocol in asked[0]
+            }
+        )
+    return runs
+
+
+def grid(default: Release) -> Iterable[tuple[str, Release]]:
+    """Give the settings to try: one or two at a time, the rest at the default."""
+    yield "default", default
+    for changes in itertools.product(("binary", "log"), (30.0, 60.0, 120.0)):
+        yield _with(default, weighting=changes[0], half_life_days=changes[1])
+    for changes in itertools.product((8.0, 16.0, 32.0, 64.0), (0.0, 0.03, 0.06, 0.1)):
+        yield _with(default, ridge_mean=changes[0], word_weight=changes[1])
+    for changes in itertools.product((0.3, 1.0, 3.0), (30.0, 90.0, 180.0)):
+        yield _with(default, own_weight=changes[0], own_half_life_days=changes[1])
+    single: dict[str, tuple[float, ...]] = {
+        "ridge_edges": (0.1, 1.0),
+        "rank": (32, 64, 256),
+        "top_items": (400, 800),
+        "category_weight": (0.0, 0.02),
+        "popularity_weight": (0.0, 0.01),
+    }
+    as_is: dict[str, tuple[float, ...]] = {
+        "counts_share": (0.02, 0.05, 0.1, 0.2, 0.4),
+        "top_items": (50, 100, 200, 400),
+    }
+    for base, values, note in ((default, single, ""), (_as_is(default), as_is, "as is: ")):
+        for name, tried in values.items():
+            for value in tried:
+                text, release = _with(base, **{name: value})
+                yield note + text, release
+
+
+def _as_is(release: Release) -> Release:
+    """Give the same release with the noise of the sample's own size."""
+    return replace(release, population=None)
+
+
+def _with(release: Release, **changes: Any) -> tuple[str, Release]:
+    """Change settings by name, wherever they live, and say so."""
+
+    def part(settings: Any) -> Any:
+        return replace(settings, **{k: v for k, v in changes.items() if hasattr(settings, k)})
+
+    own = {k: v for k, v in changes.items() if hasattr(release, k)}
+    changed = replace(
+        release, ranker=part(release.ranker), statistics=part(release.statistics), **own
+    )
+    return ", ".join(f"{name} {value}" for name, value in changes.items()), changed
+
+
+def arms(bench: Bench) -> Iterable[tuple[str, Callable[[int], Scorer]]]:
+    """Give what is compared in the end, each as a function of the seed."""
+    central_arm, alone = central(bench), device_alone(bench)
+    plain = device_alone(bench, replace(DEFAULT_RANKER, word_weight=0.0, category_weight=0.0))
+    by_category = device_alone(bench, replace(DEFAULT_RANKER, word_weight=0.0))
+    yield "popularity", lambda _: popularity(bench.split.train)
+    yield "device alone: own frequency", lambda _: plain
+    yield "device alone: and categories", lambda _: by_category
+    yield "device alone: and words", lambda _: alone
+    for epsilon, population in ((2.0, None), (8.0, None), (2.0, POPULATION), (8.0, POPULATION)):
+        release = Release(epsilon=epsilon, population=population)
+        size = "as is" if population is None else f"as if {population:,}"
+        yield f"together, eps {epsilon:g}, {size}", _learner(bench, release)
+    yield "together, no noise", _learner(bench, Release(epsilon=None))
+    no_words = replace(DEFAULT_RANKER, word_weight=0.0, category_weight=0.0)
+    yield (
+        f"together, eps 8, as if {POPULATION:,}, no words",
+        _learner(bench, Release(ranker=no_words)),
+    )
+    yield "central (raw histories of all)", lambda _: central_arm
+
+
+def table_of(runs: Iterable[tuple[str, list[Measured]]], out: TextIO) -> dict[str, Any]:
+    """Print a row for each name and give the same as JSON."""
+    print(f"{'hr@10':46}{'discover':>16}{'next':>16}{'sampled':>16}", file=out)
+    rows: dict[str, Any] = {}
+    for name, measured in runs:
+        rows[name] = summarise(measured)
+        cells = (rows[name][protocol]["hr@10"] for protocol in ("discover", "next", "sampled"))
+        text = "".join(f"{cell['mean']:9.4f} ±{cell['std']:.4f}" for cell in cells)
+        print(f"{name:46}{text}", file=out, flush=True)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the validation grid and the arms on validation; with --test, the arms on the test."""
+    parser = argparse.ArgumentParser(prog="python -m simulations.tune", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--test", action="store_true", help="the arms on the test, no grid")
+    parser.add_argument("--arms", action="store_true", help="the arms on validation, no grid")
+    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    options = parser.parse_args(arguments)
+    bench = Bench.load("test" if options.test else "validation")
+    rows: dict[str, Any] = {}
+    if not (options.test or options.arms):
+        tried = (
+            (name, judge(bench, _learner(bench, release), SEEDS[:3], draws=4))
+            for name, release in grid(Release())
+        )
+        rows["grid"] = table_of(tried, sys.stdout)
+    compared = ((name, judge(bench, make, SEEDS)) for name, make in arms(bench))
+    rows["arms"] = table_of(compared, sys.stdout)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def _learner(bench: Bench, release: Release) -> Callable[[int], Scorer]:
+    """Give a release as a function of the seed."""
+    return lambda seed: scorer_of(bench, learn(bench, release, seed=seed))
 
 
 def _histories(split: Split) -> Iterable[History]:
@@ -229,3 +380,7 @@ def _stack(
         items, values = statistics_vector(history, within=within, **how)
         vectors[row, items] = values
     return vectors
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -128,11 +128,12 @@ class SuperLinkGrid(HttpGrid):
                 initial_backoff=_PULL_BACKOFF_S,
             )
             message = inflate_object_from_contents(tree.object_id, contents)
-            return message.content if isinstance(message, Message) else RecordDict()
+            content = message.content if isinstance(message, Message) else None
         except httpx.HTTPError:
             raise
         except Exception:  # noqa: BLE001  # Flower's parsers raise anything on hostile bytes.
             return RecordDict()
+        return content if isinstance(content, RecordDict) else RecordDict()
 
 
 class ControlRoom:

@@ -164,6 +164,7 @@ def running_gate(
             port=chosen,
             ssl_certfile=str(directory / "server.pem"),
             ssl_keyfile=str(directory / "server.key"),
+            ws="none",
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=5,

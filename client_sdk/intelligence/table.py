@@ -70,13 +70,13 @@ class RankerSettings:
 
     form: Form = "project"
     ridge: float = 0.1
-    weighting: Weighting = "log"
-    half_life_days: float = 30.0
+    weighting: Weighting = "binary"
+    half_life_days: float = 60.0
     own_half_life_days: float = 90.0
     together_weight: float = 1.0
     own_weight: float = 1.0
     category_weight: float = 0.01
-    word_weight: float = 0.04
+    word_weight: float = 0.06
     category_size_power: float = 0.5
     popularity_weight: float = 0.001
 

@@ -1,10 +1,10 @@
 """Anyone's events and items from CSV files: read, check, fold into columns, count what was odd.
 
-Columns of the events file: ``user``, ``item``, ``timestamp``, and where there,
-``event`` (`EVENT_KINDS`, else purchase), ``quantity`` (else 1), ``price``, ``category``, ``session``.
+Columns of the events file: ``user``, ``item``, ``timestamp``, and where there, ``event``
+(`EVENT_KINDS`, else purchase), ``quantity`` (else 1), ``price``, ``category``, ``session``.
 Columns of the items file: ``item``, and where there, ``name``, ``category``, ``price``.
 Headers are read in any case; ``user_id``, ``item_id``, ``time`` and ``session_id`` are understood
-too, every other column is ignored and reported. An empty optional field is as if it were not there.
+too, every other column is ignored and reported. An empty optional field counts as not there.
 
 Rows of one person with one session are one occasion. Without a session, rows of one moment are.
 """
@@ -29,8 +29,8 @@ from simulations.data.interactions import (
     DataError,
     DataQuality,
     FloatArray,
-    Interactions,
     IntArray,
+    Interactions,
     LoadedData,
 )
 from simulations.data.table import Column, Table, open_table, shown

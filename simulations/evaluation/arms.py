@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulations.data.interactions import Interactions, IntArray
+from simulations.data.interactions import IntArray, Interactions
 from simulations.evaluation.metrics import ScoreArray, Scorer
 from simulations.evaluation.split import item_pairs
 

@@ -24,7 +24,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from simulations.data.interactions import BoolArray, Interactions, IntArray
+from simulations.data.interactions import BoolArray, IntArray, Interactions
 
 Part = Literal["test", "validation"]
 

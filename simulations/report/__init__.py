@@ -7,10 +7,13 @@ All three read the dict that `run_demo` and `run_simulation` give, and show what
 - ``metrics[arm][protocol][metric]``: ``{"mean", "std", "seeds"}``.
 - ``privacy``: ``adjacency``, ``trust`` and ``mechanism`` (a sentence each); ``population``:
   ``{"assumed", "real"}``; ``releases``: a list of ``{"arm", "epsilon", "delta", "budget",
-  "noise_multiplier"}`` where ``epsilon`` is what was spent; ``real``: what the real number of
+  "assumed"}`` where ``epsilon`` is what was spent; ``real``: what the real number of
   devices would get, in a sentence.
 - ``consent``: ``granted``, ``refused``, ``withdrawn`` (of the granted), ``accepted``,
   ``rejected``: ``{reason: n}``.
+- ``rollout``: ``version``, ``updated`` devices, ``seconds_median``, and of ``asked`` persons the
+  ``hits`` of the devices' own lists beside ``hits_expected`` by the score that judged the arm.
+- ``title`` and ``summary``: what to say instead of the comparison, for a run without one.
 - ``seconds``: a number, or stage to number.
 - ``example`` (not in the JSON: it is one person's list): ``before`` and ``after``, lists of
   ``{"name", "category", "reason", "taken"}``, where ``taken`` marks what the person took next;

@@ -20,6 +20,7 @@ from simulations.report.words import (
     finding,
     in_order,
     mean_of,
+    on_devices,
     percent,
     std_of,
     total_seconds,
@@ -67,6 +68,7 @@ def render_page(result: Mapping[str, Any]) -> str:
                             metric,
                             title=f"{label}: {METRIC_LABELS[metric]} of each arm",
                             real=real,
+                            wide=protocol == "discover",
                         )
                     ),
                 }
@@ -81,6 +83,7 @@ def render_page(result: Mapping[str, Any]) -> str:
         consent=result.get("consent", {}),
         funnel=Markup(funnel(result.get("consent", {}))),  # noqa: S704 - as above
         example=_example(result.get("example", {})),
+        rollout=on_devices(result.get("rollout", {})),
         facts=_facts(result),
         total_s=total_seconds(result.get("seconds")),
     )
@@ -166,7 +169,7 @@ def _privacy(result: Mapping[str, Any]) -> dict[str, Any]:
                 "budget": None if budget is None else f"{budget:g}",
                 "share": min(1.0, spent / budget) if budget else None,
                 "delta": None if delta is None else _power(delta),
-                "noise": release.get("noise_multiplier"),
+                "assumed": release.get("assumed") or "",
             }
         )
     assumed, real = population.get("assumed"), population.get("real")
@@ -228,15 +231,13 @@ def _shown(name: str, value: Any, group: str) -> str:
         return duration(float(value))
     if name.endswith("_time_s"):
         return f"{datetime.fromtimestamp(float(value), UTC):%Y-%m-%d}"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return str(value) if "seed" in name else count(value)
-    if isinstance(value, float):
-        return _power(value) if 0 < abs(value) < 1e-3 else f"{value:g}"
     if isinstance(value, (list, tuple)):
         return ", ".join(_shown(name, inner, group) for inner in value)
-    return str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int) and "seed" not in name:
+        return count(value)
+    return _power(value) if isinstance(value, float) else str(value)
 
 
 def _power(value: float) -> str:

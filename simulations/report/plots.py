@@ -34,6 +34,7 @@ _FIXED: Final[Mapping[str, str]] = {
 }
 _RESET: Final = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 _POINTS_AN_INCH: Final = 72
+_TEXT: Final = 9.5
 
 
 def arm_colours(arms: Sequence[str]) -> dict[str, str]:
@@ -54,7 +55,13 @@ def arm_colours(arms: Sequence[str]) -> dict[str, str]:
 
 
 def bars(
-    metrics: Mapping[str, Any], protocol: str, metric: str, *, title: str, real: int | None
+    metrics: Mapping[str, Any],
+    protocol: str,
+    metric: str,
+    *,
+    title: str,
+    real: int | None = None,
+    wide: bool = False,
 ) -> str:
     """Draw one protocol: a bar an arm, with the spread over the seeds.
 
@@ -64,20 +71,19 @@ def bars(
         metric: Which metric.
         title: What the picture says, for readers who cannot see it.
         real: The real number of people, for the label of an as-is arm.
+        wide: Whether it has the page's whole width.
 
     Returns:
         An ``<svg>`` element; empty where nothing was measured.
     """
-    arms = [
-        arm for arm in in_order(metrics) if mean_of(metrics, arm, protocol, metric) is not None
-    ]
+    arms = [arm for arm in in_order(metrics) if mean_of(metrics, arm, protocol, metric) is not None]
     if not arms:
         return ""
     means = [mean_of(metrics, arm, protocol, metric) or 0.0 for arm in arms]
     spreads = [std_of(metrics, arm, protocol, metric) for arm in arms]
     colours = arm_colours(list(metrics))
     share = metric.startswith("hr")
-    figure, axes = _figure(width=4.6, height=0.42 * len(arms) + 0.25)
+    figure, axes = _figure(width=9.6 if wide else 4.6, height=0.42 * len(arms) + 0.25)
     rows = range(len(arms))
     edge = max(mean + spread for mean, spread in zip(means, spreads, strict=True)) or 1.0
     drawn = axes.barh(rows, means, height=0.62, color=[colours[arm] for arm in arms], zorder=2)
@@ -91,8 +97,8 @@ def bars(
     )
     for row, (mean, spread) in enumerate(zip(means, spreads, strict=True)):
         text = f"{100 * mean:.1f} %" if share else f"{mean:.3f}"
-        axes.text(mean + spread + edge * 0.03, row, text, va="center", color=INK, fontsize=9.5)
-    axes.set_yticks(list(rows), [arm_label(arm, real) for arm in arms], fontsize=9.5, color=INK)
+        axes.text(mean + spread + edge * 0.03, row, text, va="center", color=INK, fontsize=_TEXT)
+    axes.set_yticks(list(rows), [arm_label(arm, real) for arm in arms], fontsize=_TEXT, color=INK)
     axes.set_xlim(0, edge * 1.22)
     axes.set_ylim(len(arms) - 0.45, -0.55)
     axes.set_xticks([])
@@ -122,7 +128,7 @@ def funnel(consent: Mapping[str, Any]) -> str:
     ]
     if not any(number for _, number, _ in steps):
         return ""
-    figure, axes = _figure(width=7.2, height=0.36 * len(steps) + 0.25)
+    figure, axes = _figure(width=9.6, height=0.36 * len(steps) + 0.25)
     edge = max(number for _, number, _ in steps)
     rows = list(range(len(steps)))
     axes.barh(
@@ -133,8 +139,8 @@ def funnel(consent: Mapping[str, Any]) -> str:
         zorder=2,
     )
     for row, (_, number, _) in zip(rows, steps, strict=True):
-        axes.text(number + edge * 0.012, row, count(number), va="center", color=INK, fontsize=9.5)
-    axes.set_yticks(rows, [label for label, _, _ in steps], fontsize=9.5, color=INK)
+        axes.text(number + edge * 0.012, row, count(number), va="center", color=INK, fontsize=_TEXT)
+    axes.set_yticks(rows, [label for label, _, _ in steps], fontsize=_TEXT, color=INK)
     axes.set_xlim(0, edge * 1.1)
     axes.set_ylim(len(steps) - 0.45, -0.55)
     axes.set_xticks([])
@@ -162,7 +168,9 @@ def _svg(figure: Any, name: str, title: str) -> str:
     stream = io.StringIO()
     settings = {"svg.fonttype": "none", "svg.hashsalt": name, "hatch.linewidth": 1.6}
     with mpl.rc_context(settings):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Title": title})
+        figure.savefig(
+            stream, format="svg", transparent=True, metadata={"Date": None, "Title": title}
+        )
     element = _RESET.sub("", stream.getvalue())
     width_px = round(figure.get_size_inches()[0] * _POINTS_AN_INCH * 4 / 3)
     # Ids are unique within one plot only; several share the page.

@@ -15,6 +15,7 @@ from simulations.report.words import (
     finding,
     in_order,
     mean_of,
+    on_devices,
     reason,
     std_of,
     total_seconds,
@@ -69,6 +70,8 @@ def _cell(metrics: Mapping[str, Any], arm: str, protocol: str, metric: str) -> s
 def _privacy(privacy: Mapping[str, Any]) -> str:
     """The claim: ε, δ, adjacency, who is trusted, and for whom the noise was planned."""
     lines = []
+    population = privacy.get("population", {})
+    assumed, real = population.get("assumed"), population.get("real")
     for release in privacy.get("releases", ()):
         spent, delta, budget = (release.get(k) for k in ("epsilon", "delta", "budget"))
         if spent is None:
@@ -76,15 +79,17 @@ def _privacy(privacy: Mapping[str, Any]) -> str:
         line = f"  ε = {spent:.4g}"
         line += f" of {budget:g} allowed" if budget is not None else ""
         line += f", δ = {delta:.0e}" if delta is not None else ""
-        lines.append(f"{line}  ({arm_label(str(release.get('arm', '')))})")
-    population = privacy.get("population", {})
-    assumed, real = population.get("assumed"), population.get("real")
+        lines.append(f"{line}  ({arm_label(str(release.get('arm', '')), real)})")
+        if release.get("assumed"):
+            lines.append(f"    {release['assumed']}")
     if assumed and real:
-        planned = "ASSUMED for the noise" if assumed != real else "in the data and in the noise"
-        lines.append(f"  population: {count(assumed)} {planned}, {count(real)} real")
-    for key in ("adjacency", "trust", "mechanism", "real"):
-        if privacy.get(key):
-            lines.append(_wrapped(f"{key}: {privacy[key]}", "  "))
+        planned = f"{count(assumed)} ASSUMED for the noise, " if assumed != real else ""
+        lines.append(f"  population: {planned}{count(real)} real")
+    lines += [
+        _wrapped(f"{key}: {privacy[key]}", "  ")
+        for key in ("adjacency", "trust", "mechanism", "real")
+        if privacy.get(key)
+    ]
     return "\n".join(["Privacy", *lines]) if lines else ""
 
 
@@ -99,6 +104,8 @@ def _counts(result: Mapping[str, Any]) -> str:
         if rejected:
             listed = ", ".join(f"{count(n)} {reason(word)}" for word, n in rejected.items())
             lines.append(_wrapped(f"Not added: {listed}"))
+    if told := on_devices(result.get("rollout", {})):
+        lines.append(_wrapped(told))
     seconds = total_seconds(result.get("seconds"))
     if seconds is not None:
         lines.append(f"Time: {duration(seconds)}")

@@ -14,9 +14,9 @@ CENTRAL: Final = "central"
 _TOGETHER: Final = re.compile(r"together-eps-(?P<epsilon>[0-9.e+-]+?)(?P<real>-as-is)?$")
 
 PROTOCOLS: Final[Mapping[str, tuple[str, str]]] = {
-    "discover": ("Something new", "the item they took for the first time, among all they never had"),
-    "next": ("What comes next", "any item they took next, among the whole catalogue"),
-    "sampled": ("As papers count", "what they took next, among 99 random items they never had"),
+    "discover": ("Something new", "an item they took for the first time, among all they never had"),
+    "next": ("What comes next", "an item they took next, among the whole catalogue"),
+    "sampled": ("As papers count", "an item they took next, among 99 that they never had"),
 }
 METRIC_LABELS: Final[Mapping[str, str]] = {"hr@10": "HR@10", "ndcg@10": "NDCG@10"}
 
@@ -149,6 +149,27 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{whole // 60} min {whole % 60:02d} s"
 
 
+def on_devices(rollout: Mapping[str, Any]) -> str:
+    """Say what the devices did with the release, or nothing where none was rolled out.
+
+    Example:
+        >>> on_devices({"version": 2, "updated": 9})
+        'Release 2 was verified and loaded by 9 devices.'
+    """
+    if not rollout:
+        return ""
+    text = f"Release {rollout.get('version')} was verified and loaded by "
+    text += f"{count(rollout.get('updated'))} devices"
+    median_s = rollout.get("seconds_median")
+    text += f", in {1000 * median_s:.0f} ms each (median)." if median_s else "."
+    if rollout.get("asked"):
+        text += (
+            f" Their own top tens held {count(rollout.get('hits'))} of {count(rollout['asked'])} "
+            f"targets; the score that judged the arm says {count(rollout.get('hits_expected'))}."
+        )
+    return text
+
+
 def finding(result: Mapping[str, Any]) -> tuple[str, str]:
     """Say what a run found: a headline and a paragraph, true also when nothing was gained.
 
@@ -158,6 +179,8 @@ def finding(result: Mapping[str, Any]) -> tuple[str, str]:
     Returns:
         The headline and the sentences below it.
     """
+    if result.get("title"):
+        return str(result["title"]), str(result.get("summary", ""))
     metrics, privacy = result.get("metrics", {}), result.get("privacy", {})
     arm = best_private_arm(metrics) or (NO_NOISE if NO_NOISE in metrics else None)
     ours = mean_of(metrics, arm, "discover", "hr@10") if arm else None
@@ -169,24 +192,27 @@ def finding(result: Mapping[str, Any]) -> tuple[str, str]:
     epsilon = budget_of(arm)
     under = "without noise" if epsilon is None else f"under differential privacy (ε = {epsilon:g})"
     if ours - spread > popular:
-        headline = f"Learning together finds {ratio:.1f} times as many new favourites as best sellers"
+        headline = (
+            f"Learning together finds {ratio:.1f} times as many new favourites as best sellers"
+        )
     elif ours + spread < popular:
-        headline = f"Here, learning together finds fewer new favourites than best sellers ({ratio:.1f} ×)"
+        headline = (
+            f"Here, learning together finds fewer new favourites than best sellers ({ratio:.1f} ×)"
+        )
     else:
         headline = "Here, learning together is as good as the list of best sellers"
-    sentences = [
-        f"Of the items that people took for the first time, {percent(ours)} were in the top ten "
-        f"that their own device had put together, against {percent(popular)} from best sellers",
-    ]
     alone = mean_of(metrics, ALONE, "discover", "hr@10")
-    if alone is not None:
-        sentences[0] += f" and {percent(alone)} from the device alone"
-    sentences[0] += f". What was shared: one bounded summary a device, {under}."
+    beside = "" if alone is None else f" and {percent(alone)} from the device alone"
+    found = (
+        f"Of the items that people took for the first time, {percent(ours)} were in the top ten "
+        f"that their own device had put together, against {percent(popular)} from best "
+        f"sellers{beside}. What was shared: one bounded summary a device, {under}."
+    )
     population = privacy.get("population", {})
     assumed, real = population.get("assumed"), population.get("real")
     if epsilon is not None and assumed and real and assumed != real:
-        sentences.append(
-            f"The noise is what a population of {count(assumed)} people needs; the data has "
+        found += (
+            f" The noise is as if {count(assumed)} people took part (assumed); the data has "
             f"{count(real)}."
         )
-    return headline, " ".join(sentences)
+    return headline, found

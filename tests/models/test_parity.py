@@ -27,7 +27,7 @@ class SignChanged(RankerGraph):
         self, vector: Any, rows: Any, own: Any, self_weight: Any, scale: Any, bias: Any
     ) -> dict[str, Any]:
         """Give c (u f + x s) + b."""
-        return super().score(vector, rows, -own, self_weight, scale, bias)
+        return {"scores": scale * (tf.linalg.matvec(rows, vector) + own * self_weight) + bias}
 
 
 class ActivationDropped(RankerGraph):

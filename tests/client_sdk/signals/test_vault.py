@@ -20,7 +20,7 @@ from client_sdk.testing import MemoryKeyStore
 SECRETS = ("SKU-987", "purchase", "product_id", "Blue mug", "kitchen", "transparency", "u-1")
 
 
-def an_event(item: str = "SKU-987", event_id: str = "e-1", **changes: object) -> Event:
+def an_event(item: str = "SKU-987", event_id: str = "e-1") -> Event:
     """A purchase with a name and a category in its properties."""
     return Event(
         kind="purchase",
@@ -117,7 +117,8 @@ def test_vault_opened_twice_is_refused(vault: Vault, folder: Path, keys: MemoryK
     Vault.open(folder, keys).close()
 
 
-def test_vault_opened_by_another_process_is_refused(vault: Vault, folder: Path) -> None:
+@pytest.mark.usefixtures("vault")
+def test_vault_opened_by_another_process_is_refused(folder: Path) -> None:
     """The rule holds across processes."""
     code = (
         "import sys; from pathlib import Path\n"

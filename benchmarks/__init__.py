@@ -1,0 +1,1 @@
+"""What it costs, as ratios against a named peer in the same run: ``python -m benchmarks``."""

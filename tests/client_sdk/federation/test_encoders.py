@@ -1,0 +1,193 @@
+"""Encoders: what each task sends, and every order that is refused before any work."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client_sdk.federation.encoders import (
+    ENCODERS,
+    EncoderInput,
+    OrderOutOfBoundsError,
+    TaskUnavailableError,
+    TooLittleDataError,
+    expected_dimension,
+)
+from client_sdk.intelligence import History, RankerSettings, RankerTable
+from client_sdk.intelligence.item_training import ItemTrainingTask, train_rows
+from client_sdk.intelligence.litert import LiteRtModel
+from client_sdk.testing import FakeAggregator
+from client_sdk.wire import Catalogue, Order, TaskKind, sha256_hex, unpack_symmetric
+
+HISTORY = History.from_events(items=[1, 3, 3, 6], times_s=[1.0, 2.0, 3.0, 4.0], now_s=5.0)
+EMPTY = History.empty(now_s=5.0)
+TRAINING = {
+    "rank": 4, "learning_rate": 0.5, "steps": 2, "negatives": 2, "ridge": 0.1, "seed": 7,
+}  # fmt: skip
+
+
+def given_input(history: History = HISTORY, **changes: Any) -> EncoderInput:
+    """What an encoder sees of eight items."""
+    return EncoderInput(history=history, n_items=8, **changes)
+
+
+def test_every_task_has_an_encoder() -> None:
+    """The registry is closed and complete."""
+    assert set(ENCODERS) == set(TaskKind)
+
+
+def test_item_counts_vector_has_unit_norm(aggregator: FakeAggregator, catalogue: Catalogue) -> None:
+    """One person weighs one, however much they bought."""
+    order = aggregator.order(TaskKind.ITEM_COUNTS, catalogue)
+    vector = ENCODERS[TaskKind.ITEM_COUNTS](order, given_input())
+    assert vector.indices.tolist() == [1, 3, 6]
+    assert vector.dimension == order.dimension == 8
+    assert vector.norm() == pytest.approx(1.0, abs=1e-6)
+    assert vector.values[1] > vector.values[0]
+
+
+def test_item_statistics_is_the_outer_product_over_the_top_items(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """Items outside the list don't count, and what is left has unit norm again."""
+    order = aggregator.order(TaskKind.ITEM_STATISTICS, catalogue, top_items=[0, 1, 3])
+    vector = ENCODERS[TaskKind.ITEM_STATISTICS](order, given_input())
+    matrix = unpack_symmetric(vector.to_dense().astype(np.float64), 3)
+    assert np.trace(matrix) == pytest.approx(1.0, abs=1e-6)
+    assert matrix[0].tolist() == [0, 0, 0]
+    assert matrix[1, 2] ** 2 == pytest.approx(matrix[1, 1] * matrix[2, 2], rel=1e-5)
+
+
+def test_item_statistics_without_a_top_item_is_too_little(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """A history outside the list gives nothing, and says so."""
+    order = aggregator.order(TaskKind.ITEM_STATISTICS, catalogue, top_items=[0, 2])
+    with pytest.raises(TooLittleDataError):
+        ENCODERS[TaskKind.ITEM_STATISTICS](order, given_input())
+
+
+@pytest.mark.parametrize("rows", [[3, 1], [1, 1], [-1, 1], [1, 8], [1], [1, 2, 3]])
+def test_item_statistics_payload_out_of_order_or_range_is_refused(
+    rows: list[int], aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """The list is exactly K strictly increasing rows of the catalogue."""
+    payload = np.array(rows, "<i4").tobytes()
+    good = aggregator.order(TaskKind.ITEM_STATISTICS, catalogue, top_items=[0, 1])
+    fields = {**vars(good), "payload": payload, "payload_sha256": sha256_hex(payload)}
+    with pytest.raises(OrderOutOfBoundsError):
+        ENCODERS[TaskKind.ITEM_STATISTICS](Order(**fields), given_input())
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        (TaskKind.ITEM_COUNTS, {"top_items": 3}),
+        (TaskKind.ITEM_STATISTICS, {}),
+        (TaskKind.ITEM_STATISTICS, {"top_items": 0}),
+        (TaskKind.ITEM_STATISTICS, {"top_items": 9}),
+        (TaskKind.ITEM_STATISTICS, {"top_items": 3.0}),
+        (TaskKind.ITEM_STATISTICS, {"top_items": True}),
+        (TaskKind.ITEM_STATISTICS, {"top_items": 3, "code": "x"}),
+        (TaskKind.ITEM_TRAINING, {}),
+        (TaskKind.ITEM_TRAINING, {**TRAINING, "steps": 10**9}),
+        (TaskKind.ITEM_TRAINING, {**TRAINING, "rank": 0}),
+        (TaskKind.ITEM_TRAINING, {**TRAINING, "learning_rate": 0}),
+        (TaskKind.ITEM_TRAINING, {**TRAINING, "learning_rate": "1"}),
+        (TaskKind.ITEM_TRAINING, {**TRAINING, "ridge": 10**400}),
+        (TaskKind.ITEM_TRAINING, {**TRAINING, "seed": -1}),
+        (TaskKind.ITEM_TRAINING, {**TRAINING, "optimizer": "adam"}),
+    ],
+)
+def test_expected_dimension_of_parameters_out_of_bounds_is_refused(
+    kind: TaskKind, parameters: dict[str, Any], aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """Unknown, missing and unbounded parameters are refused before any work."""
+    good = aggregator.order(TaskKind.ITEM_COUNTS, catalogue)
+    order = Order(**{**vars(good), "kind": kind, "parameters": parameters})
+    with pytest.raises(OrderOutOfBoundsError):
+        expected_dimension(order, n_items=8)
+
+
+def test_expected_dimension_follows_from_the_task(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """The device computes the dimension; the order only repeats it."""
+    for kind, parameters in (
+        (TaskKind.ITEM_COUNTS, {}),
+        (TaskKind.ITEM_STATISTICS, {}),
+        (TaskKind.ITEM_TRAINING, TRAINING),
+    ):
+        order = aggregator.order(kind, catalogue, parameters=parameters)
+        assert expected_dimension(order, n_items=8) == order.dimension
+
+
+def test_empty_history_is_too_little(aggregator: FakeAggregator, catalogue: Catalogue) -> None:
+    """Nobody contributes nothing."""
+    for kind in (TaskKind.ITEM_COUNTS, TaskKind.ITEM_STATISTICS):
+        with pytest.raises(TooLittleDataError):
+            ENCODERS[kind](aggregator.order(kind, catalogue), given_input(EMPTY))
+
+
+def test_item_counts_with_a_payload_is_refused(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """A payload that the task does not have is refused."""
+    order = aggregator.order(TaskKind.ITEM_COUNTS, catalogue, payload=b"x")
+    with pytest.raises(OrderOutOfBoundsError):
+        ENCODERS[TaskKind.ITEM_COUNTS](order, given_input())
+
+
+def training_order(
+    aggregator: FakeAggregator, catalogue: Catalogue, factors: np.ndarray, **changes: Any
+) -> Order:
+    """An order to train these factors."""
+    return aggregator.order(
+        TaskKind.ITEM_TRAINING,
+        catalogue,
+        payload=factors.astype("<f4").tobytes(),
+        parameters={**TRAINING, **changes},
+    )
+
+
+def test_item_training_sends_the_change_of_the_touched_rows(
+    aggregator: FakeAggregator, catalogue: Catalogue, graph: bytes
+) -> None:
+    """The flat vector is the encoder's row change, row by row."""
+    factors = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    order = training_order(aggregator, catalogue, factors)
+    settings = RankerSettings()
+    vector = ENCODERS[TaskKind.ITEM_TRAINING](order, given_input(graph=graph, settings=settings))
+    table = RankerTable.from_arrays(
+        factors=factors, settings=RankerSettings(form="ridge", ridge=0.1)
+    )
+    task = ItemTrainingTask(seed=7, steps=2, learning_rate=0.5, negatives=2)
+    delta = train_rows(LiteRtModel(graph), table, HISTORY, task)
+    expected = np.zeros((8, 4), np.float32)
+    expected[delta.items] = delta.rows
+    assert np.array_equal(vector.to_dense().reshape(8, 4), expected)
+    assert np.abs(expected[[1, 3, 6]]).sum() > 0
+
+
+def test_item_training_without_a_model_is_unavailable(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """Before any release with a graph a device can't train."""
+    order = training_order(aggregator, catalogue, np.zeros((8, 4)))
+    with pytest.raises(TaskUnavailableError):
+        ENCODERS[TaskKind.ITEM_TRAINING](order, given_input())
+
+
+def test_item_training_payload_that_does_not_fit_is_refused(
+    aggregator: FakeAggregator, catalogue: Catalogue, graph: bytes
+) -> None:
+    """Another length, another rank than the graph's, or a NaN is refused."""
+    given_model = given_input(graph=graph, settings=RankerSettings())
+    nan = np.full((8, 4), np.nan)
+    for order in (
+        training_order(aggregator, catalogue, np.zeros((7, 4))),
+        training_order(aggregator, catalogue, nan),
+        training_order(aggregator, catalogue, np.zeros((8, 3)), rank=3),
+    ):
+        with pytest.raises(OrderOutOfBoundsError):
+            ENCODERS[TaskKind.ITEM_TRAINING](order, given_model)
