@@ -152,7 +152,7 @@ def install(release: Release) -> InstalledRelease:
 def active_release(source: ReleaseSource | None) -> InstalledRelease | None:
     """Read the last good release of a source, or give None before any.
 
-    A release that this SDK cannot read (an older app was installed over a newer one) counts as none.
+    A release that this SDK cannot read (as after going back to an older app) counts as none.
     """
     release = None if source is None else source.active()
     try:

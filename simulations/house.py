@@ -74,7 +74,7 @@ class House:
         self._clock = clock
         self._policy = policy
         self._catalogue = catalogue
-        self._key = DeviceKey.generate()
+        self.key = DeviceKey.generate()
         self._campaigns = 0
         database = f"sqlite:///{directory / 'house.db'}"
         self.repository = Repository.init(directory / "repository")
@@ -84,7 +84,7 @@ class House:
             repository=self.repository,
             registry=self.registry,
             ledger=self.ledger,
-            aggregator_key=self._key.public_key_hex,
+            aggregator_key=self.key.public_key_hex,
             catalogue=catalogue,
             policy=policy,
         )
@@ -142,7 +142,7 @@ class House:
             UnsafeUnbookedLedger() if isinstance(privacy, UnsafeNoPrivacy) else self.ledger
         )
         strategy = BoundedSumStrategy(
-            signer=self._key,
+            signer=self.key,
             ledger=ledger,
             consents=ConsentRegistry(f"sqlite:///{consents}"),
             directory=enrolled,

@@ -177,10 +177,12 @@ def draw_attitudes(people: int, *, seed: int) -> list[Attitude]:
     return attitudes
 
 
-def events_of(split: Split, catalogue: Catalogue, person: int) -> list[Event]:
+def events_of(
+    split: Split, catalogue: Catalogue, person: int, *, now_s: float = SIMULATED_NOW_S
+) -> list[Event]:
     """Give one person's training history as events, moved so that they are asked now."""
     rows = split.train.of_person(person)
-    shift_s = SIMULATED_NOW_S - float(split.now_s[person])
+    shift_s = now_s - float(split.now_s[person])
     items = catalogue.items
     return [
         Event(

@@ -249,12 +249,12 @@ def judge(
 def grid(default: Release) -> Iterable[tuple[str, Release]]:
     """Give the settings to try: one or two at a time, the rest at the default."""
     yield "default", default
-    for changes in itertools.product(("binary", "log"), (30.0, 60.0, 120.0)):
-        yield _with(default, weighting=changes[0], half_life_days=changes[1])
-    for changes in itertools.product((8.0, 16.0, 32.0, 64.0), (0.0, 0.03, 0.06, 0.1)):
-        yield _with(default, ridge_mean=changes[0], word_weight=changes[1])
-    for changes in itertools.product((0.3, 1.0, 3.0), (30.0, 90.0, 180.0)):
-        yield _with(default, own_weight=changes[0], own_half_life_days=changes[1])
+    for weighting, days in itertools.product(("binary", "log"), (30.0, 60.0, 120.0)):
+        yield _with(default, weighting=weighting, half_life_days=days)
+    for mean, weight in itertools.product((8.0, 16.0, 32.0, 64.0), (0.0, 0.03, 0.06, 0.1)):
+        yield _with(default, ridge_mean=mean, word_weight=weight)
+    for weight, days in itertools.product((0.3, 1.0, 3.0), (30.0, 90.0, 180.0)):
+        yield _with(default, own_weight=weight, own_half_life_days=days)
     single: dict[str, tuple[float, ...]] = {
         "ridge_edges": (0.1, 1.0),
         "rank": (32, 64, 256),

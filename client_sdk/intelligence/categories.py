@@ -59,8 +59,7 @@ class ItemCategories:
         Returns:
             float32[g], in [0, 1], summing to at most 1; 0 for items without a category.
         """
-        total = np.zeros(len(self.names), np.float64)
-        np.add.at(total, self.codes[items], weights)
+        total = np.bincount(self.codes[items], weights, len(self.names)).astype(np.float64)
         if self.names and self.names[0] == "":
             total[0] = 0.0
         total /= self.sizes**size_power

@@ -73,6 +73,8 @@ class History:
         object.__setattr__(self, "counts", counts)
         object.__setattr__(self, "last_time_s", last_time_s)
         object.__setattr__(self, "now_s", float(self.now_s))
+        # Every decision asks for the same few vectors of the same history.
+        object.__setattr__(self, "_known", {})
 
     def __len__(self) -> int:
         """The number of different items."""
@@ -173,9 +175,9 @@ def statistics_vector(
         >>> [round(float(v), 3) for v in statistics_vector(history)[1]]
         [0.707, 0.707]
     """
-    weight = _count_weight(history, weighting) * recency(history, half_life_days)
     if within is None:
-        return history.items, _unit(weight)
+        return history.items, _whole_vector(history, weighting, half_life_days)
+    weight = _count_weight(history, weighting) * recency(history, half_life_days)
     positions, rows = _positions_in(within, history.items)
     return positions, _unit(weight[rows])
 
@@ -190,7 +192,18 @@ def own_frequency(history: History, *, half_life_days: float) -> FloatArray:
     Returns:
         float32[m] aligned with ``history.items``, L2 norm 1 (or empty).
     """
-    return _unit(_count_weight(history, "log") * recency(history, half_life_days))
+    return _whole_vector(history, "log", half_life_days)
+
+
+def _whole_vector(history: History, weighting: Weighting, half_life_days: float) -> FloatArray:
+    """Give the unit-norm vector over all items of the history, computed once for each setting."""
+    known: dict[tuple[Weighting, float], FloatArray] = history.__dict__["_known"]
+    key = (weighting, half_life_days)
+    if key not in known:
+        vector = _unit(_count_weight(history, weighting) * recency(history, half_life_days))
+        vector.setflags(write=False)
+        known[key] = vector
+    return known[key]
 
 
 def _count_weight(history: History, weighting: Weighting) -> TimeArray:

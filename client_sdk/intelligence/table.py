@@ -76,7 +76,7 @@ class RankerSettings:
     together_weight: float = 1.0
     own_weight: float = 1.0
     category_weight: float = 0.01
-    word_weight: float = 0.06
+    word_weight: float = 0.1
     category_size_power: float = 0.5
     popularity_weight: float = 0.001
 

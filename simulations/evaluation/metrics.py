@@ -102,6 +102,24 @@ def stand_sampled(scores: ScoreArray, targets: IntArray, negatives: IntArray) ->
     return stand(chosen, first, columns != NO_ITEM)
 
 
+def expected_gains(gain_at: FloatArray, standing: Standing) -> FloatArray:
+    """Average what a target is worth over the places that it can take among its ties.
+
+    Args:
+        gain_at: float64[k], what place 1, 2, ... is worth; later places are worth nothing.
+        standing: Where the targets stand.
+
+    Returns:
+        float64[b].
+    """
+    k = len(gain_at)
+    gain_to = np.concatenate([[0.0], np.cumsum(gain_at)])
+    before = np.minimum(standing.ahead, k)
+    last = np.minimum(standing.ahead + standing.tied + 1, k)
+    mean: FloatArray = (gain_to[last] - gain_to[before]) / (standing.tied + 1)
+    return mean
+
+
 def hit_chances(standing: Standing, k: int = CUT) -> FloatArray:
     """Give each person's chance that the target is among the first k.
 
@@ -110,7 +128,7 @@ def hit_chances(standing: Standing, k: int = CUT) -> FloatArray:
         >>> hit_chances(found, 10).tolist()
         [1.0, 0.5, 0.0]
     """
-    return _mean_gain(np.ones(k), standing)
+    return expected_gains(np.ones(k), standing)
 
 
 def discounted_gains(standing: Standing, k: int = CUT) -> FloatArray:
@@ -121,7 +139,7 @@ def discounted_gains(standing: Standing, k: int = CUT) -> FloatArray:
         >>> discounted_gains(found, 10).tolist()
         [1.0, 0.5, 0.0]
     """
-    return _mean_gain(1.0 / np.log2(np.arange(2, k + 2)), standing)
+    return expected_gains(1.0 / np.log2(np.arange(2, k + 2)), standing)
 
 
 def measure(
@@ -195,16 +213,6 @@ def _rows_of(
     """Find the people who are asked: their rows in the block, and their rows in the targets."""
     _, block, of = np.intersect1d(people, asked, assume_unique=True, return_indices=True)
     return block, of
-
-
-def _mean_gain(gain_at: FloatArray, standing: Standing) -> FloatArray:
-    """Average the gain of the places that a target can take among its ties; 0 beyond the cut."""
-    k = len(gain_at)
-    gain_to = np.concatenate([[0.0], np.cumsum(gain_at)])
-    before = np.minimum(standing.ahead, k)
-    last = np.minimum(standing.ahead + standing.tied + 1, k)
-    mean: FloatArray = (gain_to[last] - gain_to[before]) / (standing.tied + 1)
-    return mean
 
 
 def _mean(blocks: Sequence[FloatArray]) -> float:

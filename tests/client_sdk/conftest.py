@@ -77,3 +77,10 @@ def home(open_home: OpenHome) -> Homebody:
     for item in ("green-tea", "mug", "honey"):
         opened.track("purchase", item=item)
     return opened
+
+
+@pytest.fixture(scope="session")
+def graph() -> bytes:
+    """The exported ranker of rank 4 and batch 16; needs TensorFlow (the models extra)."""
+    data: bytes = pytest.importorskip("models.export").export_ranker(rank=4, batch=16)
+    return data

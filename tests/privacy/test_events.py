@@ -114,28 +114,27 @@ class TestJson:
     @given(
         kind=st.sampled_from(TaskKind),
         population=st.text(min_size=1),
-        noise_multiplier=st.floats(1e-3, 1e6),
-        clip_norm=st.floats(1e-6, 1e6),
-        source=st.sampled_from([NoiseSource.OPERATING_SYSTEM, NoiseSource.SEEDED_SIMULATION]),
-        assumed=st.sampled_from([None, ASSUMED]),
+        numbers=st.tuples(st.floats(1e-3, 1e6), st.floats(1e-6, 1e6)),
+        origin=st.tuples(
+            st.sampled_from([NoiseSource.OPERATING_SYSTEM, NoiseSource.SEEDED_SIMULATION]),
+            st.sampled_from([None, ASSUMED]),
+        ),
     )
     def test_event_survives_storage(
         self,
         kind: TaskKind,
         population: str,
-        noise_multiplier: float,
-        clip_norm: float,
-        source: NoiseSource,
-        assumed: AssumedPopulation | None,
+        numbers: tuple[float, float],
+        origin: tuple[NoiseSource, AssumedPopulation | None],
     ) -> None:
         """Every bit of every float, and equal events have equal bytes."""
         event = make(
             kind=kind,
             population=population,
-            noise_multiplier=noise_multiplier,
-            clip_norm=clip_norm,
-            noise_source=source,
-            assumed=assumed,
+            noise_multiplier=numbers[0],
+            clip_norm=numbers[1],
+            noise_source=origin[0],
+            assumed=origin[1],
         )
         assert ReleaseEvent.from_json(event.to_json()) == event
         assert ReleaseEvent.from_json(event.to_json()).to_json() == event.to_json()

@@ -62,10 +62,9 @@ class TestEpsilon:
     """Edge cases of `epsilon_of`, and its value."""
 
     @pytest.mark.parametrize(
-        ("sigma", "delta", "expected"),
-        [(1.0, 1e-5, 4.377178095681), (0.5, 1e-6, 11.242957196), (10.0, 1e-6, 0.404930988)],
+        ("sigma", "delta"), [(1.0, 1e-5), (0.5, 1e-6), (10.0, 1e-6), (200.0, 1e-9), (0.1, 1e-3)]
     )
-    def test_epsilon_solves_the_curve(self, sigma: float, delta: float, expected: float) -> None:
+    def test_epsilon_solves_the_curve(self, sigma: float, delta: float) -> None:
         """Solved independently by bisection in 60 digits."""
         low, high = mpmath.mpf(0), mpmath.mpf(100)
         with mpmath.workdps(60):
@@ -75,8 +74,6 @@ class TestEpsilon:
                 low, high = (middle, high) if above else (low, middle)
         got = epsilon_of(delta=delta, noise_multiplier=sigma)
         assert got == pytest.approx(float(high), rel=1e-8)
-        if sigma == 1.0:
-            assert got == pytest.approx(expected, rel=1e-9)
 
     def test_epsilon_without_noise_is_infinite(self) -> None:
         """No finite ε holds for a release without noise."""
@@ -124,7 +121,7 @@ class TestNoiseMultiplier:
     @settings(max_examples=30)
     @given(epsilon=epsilons, releases=st.integers(1, 1000))
     def test_equal_releases_are_equal_shares(self, epsilon: float, releases: int) -> None:
-        """n releases need √n times the noise each."""
+        """Each of n releases needs √n times the noise of one."""
         each = noise_multiplier_for(epsilon=epsilon, delta=1e-6, releases=releases)
         one = noise_multiplier_for(epsilon=epsilon, delta=1e-6)
         assert each == pytest.approx(one * math.sqrt(releases), rel=1e-12)

@@ -1,21 +1,14 @@
-"""Taking part: every reason to refuse, consent twice, once a task, and never an exception."""
+"""Taking part, from outside: every reason to refuse, once a task, and an answer to any bytes."""
 
 from collections.abc import Callable
-from pathlib import Path
-from threading import RLock
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from client_sdk import Homebody
-from client_sdk.federation import ConsentCentre, DeviceState, Participant
-from client_sdk.federation.encoders import ENCODERS, Encoder, EncoderInput
-from client_sdk.intelligence import History
-from client_sdk.keys import DeviceKey
-from client_sdk.signals import Vault
+from client_sdk.federation import Participant
 from client_sdk.testing import FakeAggregator, FakeConnection, FixedClock
 from client_sdk.wire import (
     DEFAULT_POLICY,
@@ -27,13 +20,12 @@ from client_sdk.wire import (
     Contribution,
     Declined,
     FrameKind,
-    Order,
     Purpose,
     Refusal,
-    SparseVector,
     TaskKind,
     read_answer,
     read_frame,
+    sha256_hex,
 )
 from client_sdk.wire.frame import write_frame
 
@@ -255,155 +247,6 @@ def test_participant_everything_that_left_is_in_the_log(
     assert len(log) == 4
 
 
-# Below, a participant with an encoder of the test's own.
-
-
-class Device:
-    """A participant over a real vault, with a history of its own and any encoder."""
-
-    def __init__(self, folder: Path, catalogue: Catalogue, clock: FixedClock) -> None:
-        from client_sdk.testing import MemoryKeyStore
-
-        self.vault = Vault.open(folder, MemoryKeyStore())
-        self.signer, self.lock, self.clock = DeviceKey.generate(), RLock(), clock
-        self.aggregator = FakeAggregator()
-        self.catalogue = catalogue
-        self.consent = ConsentCentre(
-            vault=self.vault,
-            signer=self.signer,
-            policy=DEFAULT_POLICY,
-            clock=clock,
-            lock=self.lock,
-            answers=[],
-        )
-        self.consent.grant(*Purpose)
-
-    def with_encoder(self, encoder: Encoder) -> Participant:
-        """Give a participant that encodes item counts in this way."""
-        history = History.from_events(items=[1], times_s=[0.0], now_s=1.0)
-        state = DeviceState(
-            aggregator_key=self.aggregator.key.public_key_hex,
-            catalogue_sha256=self.catalogue.sha256,
-            given=EncoderInput(history=history, n_items=len(self.catalogue.items)),
-        )
-        return Participant(
-            vault=self.vault,
-            consent=self.consent,
-            signer=self.signer,
-            clock=self.clock,
-            lock=self.lock,
-            device_state=lambda: state,
-            encoders={COUNTS: encoder},
-        )
-
-    def order(self) -> Order:
-        """Give an order for item counts."""
-        return self.aggregator.order(COUNTS, self.catalogue)
-
-
-@pytest.fixture
-def device(tmp_path: Path, catalogue: Catalogue, clock: FixedClock) -> Device:
-    """A device whose person agreed to everything."""
-    return Device(tmp_path / "device", catalogue, clock)
-
-
-@pytest.mark.parametrize(
-    ("purpose", "reason"),
-    [
-        (Purpose.STATISTICS, Refusal.CONSENT_WITHDRAWN),
-        (Purpose.PERSONALISE, Refusal.TOO_LITTLE_DATA),
-    ],
-)
-def test_participant_consent_withdrawn_during_the_work_stops_the_upload(
-    purpose: Purpose, reason: Refusal, device: Device
-) -> None:
-    """The person's no while the vector is computed comes in time."""
-
-    def encode(order: Order, given: EncoderInput) -> SparseVector:
-        vector = ENCODERS[COUNTS](order, given)
-        device.consent.withdraw(purpose)
-        return vector
-
-    order = device.order()
-    participant = device.with_encoder(encode)
-    assert refusal(participant, device.aggregator.ask(order)) is reason
-    sent = [record.value["sent"] for record in device.vault.records() if "sent" in record.value]
-    assert sent == ["refusal"]
-
-
-def test_participant_answering_twice_at_once_contributes_once(device: Device) -> None:
-    """A second answer that began before the first one ended is refused at the end."""
-    inner: list[Answer] = []
-
-    def encode(order: Order, given: EncoderInput) -> SparseVector:
-        if not inner:
-            inner.append(ask(device.with_encoder(ENCODERS[COUNTS]), device.aggregator.ask(order)))
-        return ENCODERS[COUNTS](order, given)
-
-    order = device.order()
-    outer = refusal(device.with_encoder(encode), device.aggregator.ask(order))
-    assert isinstance(inner[0], Contribution)
-    assert outer is Refusal.ALREADY_CONTRIBUTED
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_participant_vector_not_finite_is_stopped_by_the_guard(bad: float, device: Device) -> None:
-    """Whatever an encoder does, the guard looks last."""
-    participant = device.with_encoder(
-        lambda order, given: SparseVector.from_dense(np.full(given.n_items, bad, np.float32))
-    )
-    order = device.order()
-    assert refusal(participant, device.aggregator.ask(order)) is Refusal.OUTBOUND_GUARD
-
-
-def test_participant_vector_too_long_is_clipped_and_logged(device: Device) -> None:
-    """What leaves is within the clip norm, and the log says how large it was."""
-    participant = device.with_encoder(
-        lambda order, given: SparseVector.from_dense(np.full(given.n_items, 9, np.float32))
-    )
-    answer = ask(participant, device.aggregator.ask(device.order()))
-    assert isinstance(answer, Contribution)
-    assert 0.999 < answer.vector.norm() <= 1.0
-
-
-def test_participant_error_in_the_work_is_a_device_error_without_its_text(device: Device) -> None:
-    """The text of an exception may hold anything: none of it leaves."""
-
-    def encode(order: Order, given: EncoderInput) -> SparseVector:
-        raise RuntimeError("green-tea was bought by u-1")
-
-    participant = device.with_encoder(encode)
-    frame = participant.answer(device.aggregator.ask(device.order()))
-    assert read_answer(read_frame(frame)).reason is Refusal.DEVICE_ERROR  # type: ignore[union-attr]
-    assert b"green-tea" not in frame
-
-
-def test_participant_vault_that_fails_sends_no_vector(device: Device) -> None:
-    """What can't be written down does not leave, and the answer is still a signed no."""
-    device.vault.close()
-    participant = device.with_encoder(ENCODERS[COUNTS])
-    order = device.order()
-    for frame in (device.aggregator.ask(order), device.aggregator.invite(order), b"forged"):
-        assert refusal(participant, frame) in (Refusal.DEVICE_ERROR, Refusal.UNTRUSTED_ORDER)
-
-
-def test_participant_state_that_fails_is_a_device_error(device: Device) -> None:
-    """Even the state of the device may fail without an exception getting out."""
-
-    def broken() -> DeviceState | None:
-        raise OSError("disk")
-
-    participant = Participant(
-        vault=device.vault,
-        consent=device.consent,
-        signer=device.signer,
-        clock=device.clock,
-        lock=device.lock,
-        device_state=broken,
-    )
-    assert refusal(participant, b"anything") is Refusal.DEVICE_ERROR
-
-
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: (
@@ -418,7 +261,7 @@ VALUES = st.recursive(
 def test_participant_any_bytes_get_a_signed_answer(
     data: st.DataObject, home: Homebody, aggregator: FakeAggregator, catalogue: Catalogue
 ) -> None:
-    """Arbitrary bytes, arbitrary changes of a frame, and well-signed orders with arbitrary fields."""
+    """Arbitrary bytes, changed frames, and well-signed orders with arbitrary fields."""
     kind = data.draw(st.sampled_from(["bytes", "changed", "fields"]))
     order = aggregator.order(data.draw(st.sampled_from(TaskKind)), catalogue)
     if kind == "bytes":
@@ -433,7 +276,7 @@ def test_participant_any_bytes_get_a_signed_answer(
         header[field] = data.draw(VALUES)
         body = data.draw(st.binary(max_size=16))
         if data.draw(st.booleans()):
-            header["payload_sha256"] = __import__("hashlib").sha256(body).hexdigest()
+            header["payload_sha256"] = sha256_hex(body)
         try:
             frame = write_frame(
                 data.draw(st.sampled_from([FrameKind.ORDER, FrameKind.INVITATION])),
