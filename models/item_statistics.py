@@ -49,12 +49,14 @@ class StatisticsSettings:
 
     Attributes:
         rank: the number of factors of an item, >= 1; fewer are filled where noise hides the rest.
-        ridge_edges: the part of the ridge that follows the noise, in noise edges, >= 0.
+        ridge_edges: the part of the ridge that follows the noise, in noise edges, >= 0. Large where
+            the device has other things to say (words, own taste) and noise must not outshout
+            them; around 0.3 where the table is the only voice (``benchmarks/movielens.py``).
         ridge_mean: the part that follows the data, in mean eigenvalues (trace / K), >= 0.
     """
 
     rank: int = 128
-    ridge_edges: float = 0.3
+    ridge_edges: float = 10.0
     ridge_mean: float = 32.0
 
     def __post_init__(self) -> None:

@@ -75,7 +75,7 @@ def epsilon_pld(events: Sequence[ReleaseEvent], delta: float) -> float:
 def epsilon_rdp(events: Sequence[ReleaseEvent], delta: float) -> float:
     """Return ε by Rényi DP (Mironov 2017, arXiv 1702.07476); larger than the truth."""
     trivial = _trivial(events, delta)
-    return rdp_of_dp_events(_dp_events(events), delta) if trivial is None else trivial
+    return _rdp_of_dp_events(_dp_events(events), delta) if trivial is None else trivial
 
 
 def epsilon_prv_bound(events: Sequence[ReleaseEvent], delta: float) -> float:
@@ -87,17 +87,25 @@ def epsilon_prv_bound(events: Sequence[ReleaseEvent], delta: float) -> float:
     return _prv(_multipliers(events), delta) if trivial is None else trivial
 
 
-def pld_of_dp_events(parts: Sequence[tuple[Any, int]], delta: float) -> float:
-    """Return ε by PLD of dp-accounting events, each with how often it happened."""
+def pld_of_dp_events(
+    parts: Sequence[tuple[Any, int]], delta: float, *, interval: float = _PLD_INTERVAL
+) -> float:
+    """Return ε by PLD of dp-accounting events, each with how often it happened.
+
+    Args:
+        parts: Events of dp-accounting and their counts.
+        delta: δ in (0, 1).
+        interval: Step of the discretised privacy loss; smaller is tighter and slower.
+    """
     from dp_accounting.pld import PLDAccountant
 
-    accountant = PLDAccountant(value_discretization_interval=_PLD_INTERVAL)
+    accountant = PLDAccountant(value_discretization_interval=interval)
     for event, times in parts:
         accountant.compose(event, times)
     return float(accountant.get_epsilon(delta))
 
 
-def rdp_of_dp_events(parts: Sequence[tuple[Any, int]], delta: float) -> float:
+def _rdp_of_dp_events(parts: Sequence[tuple[Any, int]], delta: float) -> float:
     """Return ε by RDP of dp-accounting events, each with how often it happened."""
     from dp_accounting.rdp import RdpAccountant
     from dp_accounting.rdp.rdp_privacy_accountant import DEFAULT_RDP_ORDERS

@@ -13,9 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO
 
-from aggregator.errors import AggregatorError, PortInUseError
-from client_sdk.errors import HomebodyError
-from privacy.errors import PrivacyError
 from simulations.progress import Progress
 from simulations.settings import (
     DEFAULT_DELTA,
@@ -70,6 +67,10 @@ def main(
     except SystemExit as leaving:  # argparse has shown --help
         return int(leaving.code or DONE)
     progress = Progress(err, quiet=options.quiet)
+    # Not before the words are understood: the answer to --help waits for nothing.
+    from aggregator.errors import AggregatorError, PortInUseError
+    from client_sdk.errors import HomebodyError
+    from privacy.errors import PrivacyError
     from simulations.data.interactions import DataError
     from simulations.report.files import OutputError, check_writable, write_results
 

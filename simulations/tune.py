@@ -251,20 +251,20 @@ def grid(default: Release) -> Iterable[tuple[str, Release]]:
     yield "default", default
     for weighting, days in itertools.product(("binary", "log"), (30.0, 60.0, 120.0)):
         yield _with(default, weighting=weighting, half_life_days=days)
-    for mean, weight in itertools.product((8.0, 16.0, 32.0, 64.0), (0.0, 0.03, 0.06, 0.1)):
+    for mean, weight in itertools.product((16.0, 32.0, 64.0), (0.0, 0.05, 0.1, 0.2)):
         yield _with(default, ridge_mean=mean, word_weight=weight)
-    for weight, days in itertools.product((0.3, 1.0, 3.0), (30.0, 90.0, 180.0)):
+    for weight, days in itertools.product((0.3, 1.0, 3.0), (30.0, 90.0)):
         yield _with(default, own_weight=weight, own_half_life_days=days)
     single: dict[str, tuple[float, ...]] = {
-        "ridge_edges": (0.1, 1.0),
         "rank": (32, 64, 256),
         "top_items": (400, 800),
         "category_weight": (0.0, 0.02),
         "popularity_weight": (0.0, 0.01),
     }
     as_is: dict[str, tuple[float, ...]] = {
-        "counts_share": (0.02, 0.05, 0.1, 0.2, 0.4),
-        "top_items": (50, 100, 200, 400),
+        "ridge_edges": (0.3, 3.0, 10.0, 30.0),
+        "counts_share": (0.03, 0.1, 0.3),
+        "top_items": (100, 200, 400),
     }
     for base, values, note in ((default, single, ""), (_as_is(default), as_is, "as is: ")):
         for name, tried in values.items():

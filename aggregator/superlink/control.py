@@ -8,9 +8,10 @@ Rules a reader can check line by line:
 1. One run at a time in one process: Flower keeps the task's identity in one place.
 2. A reply is taken with the envelope that the SuperLink checked, never with the one inside the
    object that a node uploaded: that one can name anybody.
-3. A reply of more than three objects is not downloaded, one whose objects do not come within
-   ``_PULL_TIMEOUT_S`` is given up, and one that cannot be read is handed on without content, so
-   that it is counted and the other replies of its chunk are not lost.
+3. A reply of more than three objects is not downloaded, and one that cannot be read is handed on
+   without content: it is counted, and the other replies of its chunk are not lost. A reply whose
+   objects are still under way is left alone until the next pull: a slow phone is not cut off, and
+   a node that announces a reply and never uploads it holds nobody up.
 4. The task's outcome is pushed however the block ends. If this process dies, the SuperLink fails
    the run after 60 s without a heartbeat; the ledger then holds an open reservation, which counts
    as spent.
@@ -45,8 +46,8 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
 from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectUnavailableError,
     inflate_object_from_contents,
-    pull_objects,
 )
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
@@ -57,8 +58,6 @@ from aggregator.errors import SuperLinkError
 from aggregator.superlink.process import Endpoint
 
 _MAX_OBJECTS: Final = 3
-_PULL_TIMEOUT_S: Final = 5.0
-_PULL_BACKOFF_S: Final = 0.1
 _HEARTBEAT_S: Final = 10.0
 _BUNDLE: Final = {
     "pyproject.toml": b"""
@@ -87,53 +86,72 @@ clientapp = "stub.client:app"
 
 
 class SuperLinkGrid(HttpGrid):
-    """Flower's HTTP grid, made to survive hostile replies (rules 2 and 3)."""
+    """Flower's HTTP grid, made to survive hostile and slow devices (rules 2 and 3)."""
+
+    def __init__(self, endpoint: Endpoint, *, token: str) -> None:
+        super().__init__(
+            endpoint.address,
+            insecure=False,
+            root_certificates=endpoint.root_certificates_pem,
+            token=token,
+        )
+        self._arriving: dict[str, tuple[Message, ObjectTree]] = {}
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Fetch the replies to these messages that have come."""
+        """Fetch the replies to these messages that have come, whole."""
+        wanted = list(message_ids)
         pulled = self._runtime_client.PullMessages(
-            PullAppMessagesRequest(message_ids=list(message_ids))
-        )
-        return [
-            self._open(message_from_proto(envelope), tree)
-            for envelope, tree in zip(
-                pulled.messages_list, pulled.message_object_trees, strict=True
+            PullAppMessagesRequest(
+                message_ids=[each for each in wanted if each not in self._arriving]
             )
-        ]
+        )
+        for proto, tree in zip(pulled.messages_list, pulled.message_object_trees, strict=True):
+            envelope = message_from_proto(proto)
+            self._arriving[envelope.metadata.reply_to_message_id] = envelope, tree
+        opened = (self._open(message_id) for message_id in wanted)
+        return [reply for reply in opened if reply is not None]
 
-    def _open(self, envelope: Message, tree: ObjectTree) -> Message:
-        if envelope.has_error():
-            return envelope
-        content = self._content(tree)
+    def _open(self, message_id: str) -> Message | None:
+        """Make the reply whole, or None where it has not come, or not all of it."""
+        if message_id not in self._arriving:
+            return None
+        envelope, tree = self._arriving[message_id]
+        if not envelope.has_error():
+            try:
+                content = self._content(tree)
+            except ObjectUnavailableError:
+                return None
+            self._confirm(tree)
+            envelope = make_message(metadata=envelope.metadata, content=content)
+        del self._arriving[message_id]
+        return envelope
+
+    def _content(self, tree: ObjectTree) -> RecordDict:
+        """Download a reply's content; an empty one where nothing of ours is in it."""
+        nodes = islice(iterate_object_tree(tree), _MAX_OBJECTS + 1)
+        object_ids = [each.object_id for each in nodes]
+        if len(object_ids) > _MAX_OBJECTS:
+            return RecordDict()
+        pull = make_pull_object_fn_protobuf(
+            self._runtime_client.PullObject, self.node, self.run.run_id
+        )
+        try:
+            contents = {object_id: pull(object_id) for object_id in object_ids}
+            message = inflate_object_from_contents(tree.object_id, contents)
+            content = message.content if isinstance(message, Message) else None
+        except (httpx.HTTPError, ObjectUnavailableError):
+            raise
+        except Exception:  # noqa: BLE001  # Flower's parsers raise anything on hostile bytes.
+            return RecordDict()
+        return content if isinstance(content, RecordDict) else RecordDict()
+
+    def _confirm(self, tree: ObjectTree) -> None:
+        """Let the SuperLink forget the reply."""
         self._runtime_client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(
                 node=self.node, run_id=self.run.run_id, message_object_id=tree.object_id
             )
         )
-        return make_message(metadata=envelope.metadata, content=content)
-
-    def _content(self, tree: ObjectTree) -> RecordDict:
-        object_ids = [
-            each.object_id for each in islice(iterate_object_tree(tree), _MAX_OBJECTS + 1)
-        ]
-        if len(object_ids) > _MAX_OBJECTS:
-            return RecordDict()
-        try:
-            contents = pull_objects(
-                object_ids,
-                make_pull_object_fn_protobuf(
-                    self._runtime_client.PullObject, self.node, self.run.run_id
-                ),
-                max_time=_PULL_TIMEOUT_S,
-                initial_backoff=_PULL_BACKOFF_S,
-            )
-            message = inflate_object_from_contents(tree.object_id, contents)
-            content = message.content if isinstance(message, Message) else None
-        except httpx.HTTPError:
-            raise
-        except Exception:  # noqa: BLE001  # Flower's parsers raise anything on hostile bytes.
-            return RecordDict()
-        return content if isinstance(content, RecordDict) else RecordDict()
 
 
 class ControlRoom:
@@ -199,12 +217,7 @@ class ControlRoom:
         with _as_superlink_errors("run the task"):
             token = self._claim_run()
             with _client(self._endpoint, RuntimeTokenHttpInterceptor(token=token)) as client:
-                grid = SuperLinkGrid(
-                    self._endpoint.address,
-                    insecure=False,
-                    root_certificates=self._endpoint.root_certificates_pem,
-                    token=token,
-                )
+                grid = SuperLinkGrid(self._endpoint, token=token)
                 try:
                     with _heartbeat(client), _outcome(client):
                         _enter(grid, client)

@@ -17,13 +17,10 @@ at most the clip norm, exactly: the norm of its float32 entries, computed in flo
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
 
 from client_sdk.wire import SparseVector
-
-_ONE_STEP_DOWN: Final = 1.0 - 2.0**-23
 
 
 class OutboundGuardError(ValueError):
@@ -57,13 +54,11 @@ def guard(vector: SparseVector, *, dimension: int, clip_norm: float) -> SparseVe
     norm = vector.norm()
     if norm <= clip_norm:
         return vector
-    wide = vector.values.astype(np.float64) * (clip_norm / norm)
-    values = wide.astype(np.float32)
-    # Rounding to float32 may go up, and so above the bound: step those entries back.
-    up = np.abs(values.astype(np.float64)) > np.abs(wide)
-    values[up] = np.nextafter(values[up], np.float32(0))
+    values = (vector.values.astype(np.float64) * (clip_norm / norm)).astype(np.float32)
     clipped = SparseVector(dimension=dimension, indices=vector.indices, values=values)
+    # Rounding to float32 may go up, and so above the bound. A step takes every entry one float32
+    # closer to zero, so this ends, also where the bound is smaller than a float32 can be.
     while clipped.norm() > clip_norm:
-        values = (values.astype(np.float64) * _ONE_STEP_DOWN).astype(np.float32)
+        values = np.nextafter(values, np.float32(0))
         clipped = SparseVector(dimension=dimension, indices=vector.indices, values=values)
     return clipped

@@ -136,7 +136,7 @@ def discounted_gains(standing: Standing, k: int = CUT) -> FloatArray:
 
     Example:
         >>> found = Standing(ahead=np.array([0, 2, 10]), tied=np.array([0, 0, 0]))
-        >>> discounted_gains(found, 10).tolist()
+        >>> discounted_gains(found, 10).round(3).tolist()
         [1.0, 0.5, 0.0]
     """
     return expected_gains(1.0 / np.log2(np.arange(2, k + 2)), standing)

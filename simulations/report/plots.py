@@ -98,7 +98,13 @@ def bars(
     for row, (mean, spread) in enumerate(zip(means, spreads, strict=True)):
         text = f"{100 * mean:.1f} %" if share else f"{mean:.3f}"
         axes.text(mean + spread + edge * 0.03, row, text, va="center", color=INK, fontsize=_TEXT)
-    axes.set_yticks(list(rows), [arm_label(arm, real) for arm in arms], fontsize=_TEXT, color=INK)
+    axes.set_yticks(
+        list(rows),
+        [arm_label(arm, real) for arm in arms],
+        fontsize=_TEXT,
+        color=INK,
+        parse_math=False,
+    )
     axes.set_xlim(0, edge * 1.22)
     axes.set_ylim(len(arms) - 0.45, -0.55)
     axes.set_xticks([])
@@ -140,7 +146,9 @@ def funnel(consent: Mapping[str, Any]) -> str:
     )
     for row, (_, number, _) in zip(rows, steps, strict=True):
         axes.text(number + edge * 0.012, row, count(number), va="center", color=INK, fontsize=_TEXT)
-    axes.set_yticks(rows, [label for label, _, _ in steps], fontsize=_TEXT, color=INK)
+    axes.set_yticks(
+        rows, [label for label, _, _ in steps], fontsize=_TEXT, color=INK, parse_math=False
+    )
     axes.set_xlim(0, edge * 1.1)
     axes.set_ylim(len(steps) - 0.45, -0.55)
     axes.set_xticks([])

@@ -19,7 +19,6 @@ from privacy.accounting import (
     epsilon_prv_bound,
     epsilon_rdp,
     pld_of_dp_events,
-    rdp_of_dp_events,
 )
 from privacy.events import AssumedPopulation, MechanismName, NoiseSource, ReleaseEvent
 from privacy.gaussian import noise_multiplier_for
@@ -178,7 +177,11 @@ class TestOracleGrid:
 
     @pytest.mark.parametrize("row", grid(), ids=lambda row: "-".join(list(row.values())[:3]))
     def test_accountants_agree_with_the_oracle(self, row: dict[str, str]) -> None:
-        """PLD to 1e-6, RDP to 1e-9, and the stated ε lies within the oracle's PRV bounds."""
+        """To nine digits at the oracle's discretisation; the stated ε is within its PRV bounds.
+
+        The grid was computed in steps of 1e-3 from 1,000 compositions on, and of 1e-4 below; the
+        product always takes the finer, so its ε is at most the oracle's.
+        """
         import dp_accounting
 
         sigma, rate = float(row["noise_multiplier"]), float(row["sampling_prob"])
@@ -187,11 +190,11 @@ class TestOracleGrid:
         if rate < 1.0:
             single = dp_accounting.PoissonSampledDpEvent(rate, single)
         parts = [(single, steps)]
+        oracle = float(row["eps_pld_dp_accounting"])
+        interval = 1e-3 if steps >= 1000 else 1e-4
+        assert pld_of_dp_events(parts, delta, interval=interval) == pytest.approx(oracle, rel=1e-9)
         stated = pld_of_dp_events(parts, delta)
-        assert stated == pytest.approx(float(row["eps_pld_dp_accounting"]), rel=1e-6)
-        assert rdp_of_dp_events(parts, delta) == pytest.approx(
-            float(row["eps_rdp_dp_accounting"]), rel=1e-9
-        )
+        assert stated <= oracle * (1 + 1e-9)
         if row["eps_prv_lower"]:
             assert float(row["eps_prv_lower"]) <= stated <= float(row["eps_prv_upper"])
 
@@ -207,4 +210,4 @@ class TestOracleGrid:
             epsilon_rdp: float(row["eps_rdp_dp_accounting"]),
         }
         for accountant, expected in accountants.items():
-            assert accountant(released, delta) == pytest.approx(expected, rel=1e-6)
+            assert accountant(released, delta) == pytest.approx(expected, rel=1e-7)

@@ -256,7 +256,9 @@ VALUES = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
+)
 @given(data=st.data())
 def test_participant_any_bytes_get_a_signed_answer(
     data: st.DataObject, home: Homebody, aggregator: FakeAggregator, catalogue: Catalogue

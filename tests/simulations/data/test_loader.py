@@ -83,18 +83,15 @@ def test_load_events_gzip_is_told_by_its_bytes(tmp_path: Path) -> None:
 
 def test_load_events_exact_duplicates_are_dropped_and_counted(tmp_path: Path) -> None:
     """The same row twice is one event; another time, quantity or price makes another event."""
-    text = "user,item,timestamp,quantity,price\n" + (
-        "a,x,1,1,\na,x,1,1,\na,x,1,2,\na,x,2,1,\na,x,1,1,3\na,x,1,1,\n"
-    )
+    rows = "a,x,1,1,\na,x,1,1,\na,x,1,2,\na,x,2,1,\na,x,1,1,3\na,x,1,1,\n"
+    text = "user,item,timestamp,quantity,price\n" + rows
     quality = load(tmp_path, text).quality
     assert (quality.rows, quality.kept, quality.duplicates) == (6, 4, 2)
 
 
 def test_load_events_rows_of_one_session_are_one_occasion(tmp_path: Path) -> None:
     """A session counts as a whole, at any time, and for each person alone; others by moment."""
-    text = "user,item,timestamp,session\n" + (
-        "a,x,1,s\na,y,9,s\na,z,5,\na,w,5,\na,v,6,\nb,x,1,s\n"
-    )
+    text = "user,item,timestamp,session\n" + ("a,x,1,s\na,y,9,s\na,z,5,\na,w,5,\na,v,6,\nb,x,1,s\n")
     occasions = load(tmp_path, text).interactions.occasions
     # Sorted by time: x(1), z(5), w(5), v(6), y(9) of a; x of b.
     assert occasions.tolist() == [0, 1, 1, 2, 0, 3]
@@ -116,7 +113,7 @@ def test_load_events_search_without_item_is_counted_not_kept(tmp_path: Path) -> 
     text = "user,item,timestamp,event\na,,1,search\na,x,2,search\na,x,3,purchase\n"
     quality = load(tmp_path, text).quality
     assert (quality.kept, quality.without_item) == (2, 1)
-    assert "line 2, item" not in refusal(tmp_path, text.replace("search", "purchase"))
+    assert "line 2: item: expected" in refusal(tmp_path, text.replace("search", "purchase"))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +158,6 @@ def test_load_events_error_never_names_the_person(tmp_path: Path) -> None:
 def test_load_events_quoted_line_break_keeps_line_numbers_right(tmp_path: Path) -> None:
     """The number is that of the file's line, not of the row."""
     text = 'user,item,timestamp,note\na,b,1,"two\nlines"\na,b,bad,\n'
-    assert "line 4, " not in refusal(tmp_path, text)[:20]
     assert "events.csv, line 4: timestamp" in refusal(tmp_path, text)
 
 

@@ -1,0 +1,244 @@
+"""``demo`` and ``simulate``: every mistake is one line and exit code 2, before the work begins."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aggregator.errors import AggregatorError, PortInUseError
+from client_sdk.errors import HomebodyError
+from privacy.errors import PrivacyError
+from simulations.cli import Run, main
+from simulations.progress import Progress
+from simulations.settings import DemoSettings, SimulationSettings
+
+RESULT: Mapping[str, Any] = {"data": {"people": 2}, "metrics": {}, "seconds": 1.0, "example": {}}
+
+
+class Ran:
+    """A run that remembers what it was asked, and answers or fails as told."""
+
+    def __init__(self, error: Exception | None = None, *, load: bool = False) -> None:
+        self.settings: Any = None
+        self._error = error
+        self._load = load
+
+    def __call__(self, settings: Any, progress: Progress) -> Mapping[str, Any]:
+        """Answer or fail."""
+        progress.stage("working", total=2)
+        if self._load:
+            settings.load()
+        if self._error is not None:
+            raise self._error
+        self.settings = settings
+        return RESULT
+
+
+def run(words: list[str], run_it: Run | None = None) -> tuple[int, str, str]:
+    """Run the command with a run of the test; give exit code, stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    chosen = run_it or Ran()
+    code = main(words, run_demo=chosen, run_simulation=chosen, stdout=out, stderr=err)
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> Path:
+    """A good file of two people and two items."""
+    path = tmp_path / "events.csv"
+    path.write_text("user,item,timestamp\na,x,1\nb,y,2\n")
+    return path
+
+
+def test_main_demo_defaults_are_those_of_the_issue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ε of 2 and 8, 100,000 assumed people, three seeds, a report in ./out."""
+    monkeypatch.chdir(tmp_path)
+    ran = Ran()
+    code, out, err = run(["demo"], ran)
+    assert code == 0
+    assert ran.settings == DemoSettings(
+        epsilons=(2.0, 8.0), delta=1e-6, population=100_000, seeds=3, superlink=False
+    )
+    assert (tmp_path / "out" / "report.html").is_file()
+    assert "written: out/report.html" in out
+    assert err == "working\n"
+
+
+def test_main_demo_options_reach_the_settings(tmp_path: Path) -> None:
+    """Budgets may be given together, repeated, or both."""
+    ran = Ran()
+    words = ["demo", "--epsilon", "1", "4", "--epsilon", "6", "--delta", "1e-5", "--seeds", "1"]
+    words += ["--population", "5000", "--superlink", "--quiet", "--out", str(tmp_path / "o")]
+    code, _, err = run(words, ran)
+    assert code == 0
+    assert err == ""
+    assert ran.settings == DemoSettings(
+        epsilons=(1.0, 4.0, 6.0), delta=1e-5, population=5000, seeds=1, superlink=True
+    )
+
+
+def test_main_simulate_options_reach_the_settings(tmp_path: Path, events: Path) -> None:
+    """Every option of the issue is understood; the JSON is written whole, without the example."""
+    ran = Ran()
+    json_path = tmp_path / "r.json"
+    words = ["simulate", "--events", str(events), "--items", str(events), "--epsilon", "3"]
+    words += ["--task", "item-training", "--delta", "1e-7", "--rounds", "4", "--cohort", "2"]
+    words += ["--population", "9", "--top-items", "2", "--seed", "5", "--seeds", "2"]
+    code, out, _ = run([*words, "--json", str(json_path)], ran)
+    assert code == 0
+    assert ran.settings == SimulationSettings(
+        events=events,
+        items=events,
+        task="item-training",
+        epsilons=(3.0,),
+        delta=1e-7,
+        rounds=4,
+        cohort=2,
+        population=9,
+        top_items=2,
+        seed=5,
+        seeds=2,
+    )
+    assert set(json.loads(json_path.read_text())) == {"data", "metrics", "seconds"}
+    assert f"written: {json_path}" in out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["events.csv", "r.json"]
+
+
+@pytest.mark.parametrize("command", ["demo", "simulate"])
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--epsilon", "0"], "epsilon must be a finite number > 0, got 0"),
+        (["--epsilon", "-1"], "epsilon must be a finite number > 0, got -1"),
+        (["--epsilon", "two"], "invalid float value: 'two'"),
+        (["--epsilon"], "expected at least one argument"),
+        (["--delta", "0"], "delta must be between 0 and 1"),
+        (["--delta", "1"], "delta must be between 0 and 1"),
+        (["--population", "-5"], "population must be from 1"),
+        (["--population", "1.5"], "invalid int value"),
+        (["--seeds", "0"], "seeds must be from 1"),
+        (["--json", "/proc/r.json"], "cannot write to /proc"),
+        (["--json", "/nowhere/r.json"], "does not exist"),
+        (["--out", "/proc/report"], "cannot write to /proc"),
+        (["--out", "/dev/null"], "is not a folder"),
+        (["--eps", "2"], "unrecognized arguments: --eps 2"),
+        (["stray"], "unrecognized arguments: stray"),
+    ],
+)
+def test_main_bad_words_are_one_line_and_exit_code_two(
+    command: str, words: list[str], part: str, events: Path
+) -> None:
+    """No traceback, no usage block, and the run is never begun."""
+    ran = Ran()
+    given = ["--events", str(events)] if command == "simulate" else []
+    code, out, err = run([command, *given, *words], ran)
+    assert (code, out) == (2, "")
+    assert err.startswith("homebody: error: ")
+    assert part in err
+    assert err.count("\n") == 1
+    assert ran.settings is None
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ([], "--events"),
+        (["--events", "{folder}/none.csv"], "none.csv does not exist"),
+        (["--events", "{folder}"], "is a folder"),
+        (["--events", "{events}", "--items", "{folder}/none.csv"], "none.csv does not exist"),
+        (["--events", "{events}", "--task", "gossip"], "task must be one of"),
+        (["--events", "{events}", "--rounds", "0"], "rounds must be from 1"),
+        (["--events", "{events}", "--rounds", "2"], "single round"),
+        (["--events", "{events}", "--cohort", "9", "--population", "8"], "the population, 8"),
+        (["--events", "{events}", "--cohort", "3"], "number of people in the data, 2; got 3"),
+        (["--events", "{events}", "--top-items", "3"], "number of items, 2; got 3"),
+        (["--events", "{events}", "--seed", "-1"], "seed must be from 0"),
+    ],
+)
+def test_main_simulate_bad_input_is_one_line_and_exit_code_two(
+    words: list[str], part: str, events: Path, tmp_path: Path
+) -> None:
+    """Also what is only known when the data is read; no file is left behind."""
+    filled = [word.format(folder=tmp_path, events=events) for word in words]
+    targets = ["--json", str(tmp_path / "r.json"), "--out", str(tmp_path / "o")]
+    code, out, err = run(["simulate", "--quiet", *filled, *targets], Ran(load=True))
+    assert (code, out) == (2, "")
+    assert err.startswith("homebody: error: ")
+    assert part in err
+    assert err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["events.csv"]
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "the file is empty"),
+        ("user,item,timestamp\n", "no data row"),
+        ("user,item\na,x\n", "column 'timestamp' is missing"),
+        ("user,item,timestamp\na,x,soon\n", "line 2: timestamp: expected ISO 8601"),
+        ("user,item,timestamp,quantity\na,x,1,-1\n", "line 2: quantity: expected a number >= 0"),
+    ],
+)
+def test_main_simulate_bad_file_is_one_line_and_exit_code_two(
+    text: str, part: str, events: Path
+) -> None:
+    """The loader's words reach the person."""
+    events.write_text(text)
+    code, _, err = run(["simulate", "--quiet", "--events", str(events)], Ran(load=True))
+    assert code == 2
+    assert part in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PortInUseError("port 80 is taken"), 2),
+        (AggregatorError("no quorum"), 1),
+        (PrivacyError("over budget"), 1),
+        (HomebodyError("release\nrefused"), 1),
+    ],
+)
+def test_main_named_failure_is_one_line(error: Exception, code: int, tmp_path: Path) -> None:
+    """What the product's own errors say is said; a line break does not break the line."""
+    got, _, err = run(["demo", "--out", str(tmp_path), "--quiet"], Ran(error))
+    assert got == code
+    assert err == f"homebody: error: {' '.join(str(error).split())}\n"
+
+
+def test_main_unforeseen_failure_is_not_hidden(tmp_path: Path) -> None:
+    """A mistake of ours keeps its traceback."""
+    with pytest.raises(ZeroDivisionError):
+        run(["demo", "--out", str(tmp_path)], Ran(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("command", ["demo", "simulate"])
+def test_main_help_is_shown_with_exit_code_zero(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every option is explained."""
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"usage: homebody {command}" in text
+    assert "--epsilon" in text
+
+
+def test_main_narrow_encoding_never_breaks_the_output(tmp_path: Path) -> None:
+    """A terminal without Greek letters still gets its table."""
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    words = ["demo", "--quiet", "--out", str(tmp_path)]
+
+    def greek(_settings: Any, _progress: Progress) -> Mapping[str, Any]:
+        return {"privacy": {"trust": "ε and δ"}}
+
+    assert main(words, run_demo=greek, stdout=out, stderr=io.StringIO()) == 0
+    out.flush()
+    assert b"trust: ? and ?" in raw.getvalue()
