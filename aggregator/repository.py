@@ -35,6 +35,7 @@ from typing import Any, Final
 from tuf.api.metadata import TargetFile, Targets
 
 from aggregator.signed_metadata import (
+    FileWriter,
     ReleaseRepositoryError,
     RepositoryMissingError,
     SignedMetadata,
@@ -92,6 +93,7 @@ class Repository:
         directory: Where `init` made it.
         keys_directory: Where the keys are; by default ``directory / "keys"``.
         now_s: The clock, seconds since 1970; it sets expiry dates.
+        write: Writes files.
 
     Raises:
         RepositoryMissingError: there is none.
@@ -103,14 +105,17 @@ class Repository:
         *,
         keys_directory: Path | None = None,
         now_s: Callable[[], float] = time.time,
+        write: FileWriter = write_file,
     ) -> None:
         self._directory = directory
         self._metadata = SignedMetadata(
             directory=directory / METADATA_DIRECTORY,
             keys_directory=keys_directory or directory / KEYS_DIRECTORY,
             now_s=now_s,
+            write=write,
         )
         self._now_s = now_s
+        self._write = write
         if not self._metadata.exists:
             raise RepositoryMissingError(
                 f"no repository in {directory}; make one with: homebody server init --dir DIR"
@@ -296,10 +301,10 @@ class Repository:
     def _write_target(self, path: str, content: bytes) -> None:
         place = self._hashed_path(path, sha256_hex(content))
         place.parent.mkdir(exist_ok=True)
-        write_file(place, content)
+        self._write(place, content)
         compressed = gzip.compress(content, mtime=0)
         if len(compressed) < _WORTH_COMPRESSING * len(content):
-            write_file(place.with_name(place.name + ".gz"), compressed)
+            self._write(place.with_name(place.name + ".gz"), compressed)
 
     def _hashed_path(self, path: str, sha256: str) -> Path:
         place = self._directory / TARGETS_DIRECTORY / path

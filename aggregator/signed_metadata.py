@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -83,6 +83,34 @@ class SignedState:
         return half_life_s(self.timestamp)
 
 
+class FileWriter(Protocol):
+    """Writes a file whole or not at all, and durably."""
+
+    def __call__(self, path: Path, content: bytes, *, mode: int = 0o644) -> None:
+        """Write ``content`` to ``path``, in place of an older file."""
+        ...
+
+
+def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Write a file whole or not at all, and durably: temporary file, fsync, rename, fsync."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 class SignedMetadata:
     """The metadata directory of one repository, and the keys to advance it.
 
@@ -90,14 +118,21 @@ class SignedMetadata:
         directory: Where the metadata files are.
         keys_directory: Where the keys are; read only when something is signed.
         now_s: The clock, seconds since 1970; it sets expiry dates.
+        write: Writes files.
     """
 
     def __init__(
-        self, *, directory: Path, keys_directory: Path, now_s: Callable[[], float]
+        self,
+        *,
+        directory: Path,
+        keys_directory: Path,
+        now_s: Callable[[], float],
+        write: FileWriter = write_file,
     ) -> None:
         self._directory = directory
         self._keys_directory = keys_directory
         self._now_s = now_s
+        self._write = write
 
     @property
     def exists(self) -> bool:
@@ -116,7 +151,7 @@ class SignedMetadata:
         signers = {role: CryptoSigner.generate_ed25519() for role in LIFETIME}
         self._keys_directory.mkdir(parents=True, mode=0o700)
         for role, signer in signers.items():
-            write_file(self._key_path(role), signer.private_bytes, mode=0o600)
+            self._write(self._key_path(role), signer.private_bytes, mode=0o600)
         self._directory.mkdir(parents=True)
         root = Root(expires=self._expiry(Root.type))
         for role, signer in signers.items():
@@ -139,7 +174,9 @@ class SignedMetadata:
             ReleaseRepositoryError: a file is missing, malformed or not signed by its role.
         """
         try:
-            root = Metadata[Root].from_bytes(self.trusted_root()).signed
+            anchor = Metadata[Root].from_bytes(self.trusted_root())
+            root = anchor.signed
+            root.verify_delegate(Root.type, anchor.signed_bytes, anchor.signatures)
             timestamp = self._load(Timestamp, root, _TIMESTAMP)
             version = timestamp.snapshot_meta.version
             snapshot = self._load(Snapshot, root, f"{version}.snapshot.json")
@@ -198,7 +235,7 @@ class SignedMetadata:
         metadata: Metadata[Any] = Metadata(signed)
         metadata.sign(CryptoSigner(key))
         data = metadata.to_bytes()
-        write_file(self._directory / name, data)
+        self._write(self._directory / name, data)
         return MetaFile.from_data(signed.version, data, ["sha256"])
 
     def _load(self, kind: type[_S], root: Root, name: str) -> _S:
@@ -221,23 +258,3 @@ class SignedMetadata:
 def half_life_s(signed: Signed) -> float:
     """When half of the lifetime of a role's metadata is over, seconds since 1970."""
     return float((signed.expires - LIFETIME[signed.type] / 2).timestamp())
-
-
-def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all, and durably."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

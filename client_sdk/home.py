@@ -297,9 +297,9 @@ class Homebody:
                 self._consent.change_policy(installed.policy)
         return UpdateResult(updated=True, version=installed.version)
 
-    def participate(self, connection: Connection) -> int:
+    def participate(self, connection: Connection, *, timeout_s: float = 0.0) -> int:
         """Answer the aggregator's messages, and say how many there were. The only door out."""
-        return connection.exchange(self.answer)
+        return connection.exchange(self.answer, timeout_s=timeout_s)
 
     def answer(self, frame: bytes) -> bytes:
         """Answer one invitation or order; see `Participant.answer`. Never raises."""

@@ -33,6 +33,6 @@ class KeyStore(Protocol):
 class Connection(Protocol):
     """A way to the aggregator; the SDK's own speaks Flower."""
 
-    def exchange(self, answer: Callable[[bytes], bytes]) -> int:
-        """Answer every message that waits; return how many there were."""
+    def exchange(self, answer: Callable[[bytes], bytes], *, timeout_s: float) -> int:
+        """Answer every message that comes within ``timeout_s``; return how many there were."""
         ...

@@ -123,7 +123,7 @@ class FakeConnection:
         self._frames = list(frames)
         self.answers: list[bytes] = []
 
-    def exchange(self, answer: Callable[[bytes], bytes]) -> int:
+    def exchange(self, answer: Callable[[bytes], bytes], *, timeout_s: float = 0.0) -> int:  # noqa: ARG002 - nothing is late here
         """Answer every message that waits; return how many there were."""
         frames, self._frames = self._frames, []
         self.answers.extend(answer(frame) for frame in frames)

@@ -8,6 +8,7 @@ for a reason it could name.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -228,6 +229,8 @@ def _runner(command: str, run_demo: Run | None, run_simulation: Run | None) -> R
     chosen = run_demo if command == "demo" else run_simulation
     if chosen is not None:
         return chosen
+    # TensorFlow's notices would break the line that shows the progress.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from simulations import experiment
 
     loaded: Run = experiment.run_demo if command == "demo" else experiment.run_simulation

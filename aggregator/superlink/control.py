@@ -50,6 +50,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
     inflate_object_from_contents,
 )
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
+from flwr.supercore.retry import RetryInvoker, exponential
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
@@ -59,6 +60,7 @@ from aggregator.superlink.process import Endpoint
 
 _MAX_OBJECTS: Final = 3
 _HEARTBEAT_S: Final = 10.0
+_RETRY_S: Final = 10.0
 _BUNDLE: Final = {
     "pyproject.toml": b"""
 [build-system]
@@ -94,6 +96,13 @@ class SuperLinkGrid(HttpGrid):
             insecure=False,
             root_certificates=endpoint.root_certificates_pem,
             token=token,
+        )
+        # Flower's own retries never end, and raise a signal in this process on some errors.
+        self._retry_invoker = RetryInvoker(
+            lambda: exponential(max_delay=2),
+            httpx.TransportError,
+            max_tries=None,
+            max_time=_RETRY_S,
         )
         self._arriving: dict[str, tuple[Message, ObjectTree]] = {}
 

@@ -13,7 +13,8 @@ All three read the dict that `run_demo` and `run_simulation` give, and show what
   ``rejected``: ``{reason: n}``.
 - ``rollout``: ``version``, ``updated`` devices, ``seconds_median``, and of ``asked`` persons the
   ``hits`` of the devices' own lists beside ``hits_expected`` by the score that judged the arm.
-- ``title`` and ``summary``: what to say instead of the comparison, for a run without one.
+- ``superlink``: instead of a comparison, how one round over a SuperLink went: ``devices``,
+  ``counted_as_expected`` and ``sum_equals_honest_sum``.
 - ``seconds``: a number, or stage to number.
 - ``example`` (not in the JSON: it is one person's list): ``before`` and ``after``, lists of
   ``{"name", "category", "reason", "taken"}``, where ``taken`` marks what the person took next;

@@ -22,6 +22,7 @@ from simulations.report.words import (
     mean_of,
     on_devices,
     percent,
+    seeds_of,
     std_of,
     total_seconds,
 )
@@ -53,7 +54,7 @@ def render_page(result: Mapping[str, Any]) -> str:
     headline, below = finding(result)
     return environment.from_string(source).render(
         headline=headline,
-        below=below,
+        below=below.replace(" %", "\N{NO-BREAK SPACE}%"),
         cards=_cards(result),
         plots={
             metric: [
@@ -77,6 +78,7 @@ def render_page(result: Mapping[str, Any]) -> str:
             for metric in METRIC_LABELS
         },
         table=_table(metrics, real),
+        seeds=seeds_of(metrics),
         protocols=PROTOCOLS,
         metric_labels=METRIC_LABELS,
         privacy=_privacy(result),
@@ -136,17 +138,14 @@ def _table(metrics: Mapping[str, Any], real: int | None) -> list[dict[str, Any]]
             for metric in METRIC_LABELS:
                 mean = mean_of(metrics, arm, protocol, metric)
                 spread = std_of(metrics, arm, protocol, metric)
-                cells.append(None if mean is None else (f"{mean:.3f}", f"{spread:.3f}"))
-        seeds = max(
-            (int(m.get("seeds") or 0) for p in metrics[arm].values() for m in p.values()), default=0
-        )
+                shown = f"{spread:.3f}" if seeds_of(metrics) > 1 else ""
+                cells.append(None if mean is None else (f"{mean:.3f}", shown))
         rows.append(
             {
                 "label": arm_label(arm, real),
                 "colour": colours[arm],
                 "cells": cells,
                 "best": arm == best,
-                "seeds": seeds,
             }
         )
     return rows
@@ -198,7 +197,7 @@ def _example(example: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "name": str(row.get("name") or row.get("item") or "").strip(),
                 "category": str(row.get("category") or ""),
-                "reason": str(row.get("reason") or ""),
+                "reason": str(row.get("reason") or "").rstrip("."),
                 "taken": bool(row.get("taken")),
             }
             for row in list(example.get(side, ()))[:_LIST_LENGTH]

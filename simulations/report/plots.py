@@ -92,9 +92,10 @@ def bars(
             bar.set_hatch("////")
             bar.set_edgecolor("#ffffff")
             bar.set_linewidth(0)
-    axes.errorbar(
-        means, rows, xerr=spreads, fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.6, zorder=3
-    )
+    if any(spreads):
+        axes.errorbar(
+            means, rows, xerr=spreads, fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.6, zorder=3
+        )
     for row, (mean, spread) in enumerate(zip(means, spreads, strict=True)):
         text = f"{100 * mean:.1f} %" if share else f"{mean:.3f}"
         axes.text(mean + spread + edge * 0.03, row, text, va="center", color=INK, fontsize=_TEXT)

@@ -17,6 +17,7 @@ from simulations.report.words import (
     mean_of,
     on_devices,
     reason,
+    seeds_of,
     std_of,
     total_seconds,
 )
@@ -64,7 +65,10 @@ def _table(result: Mapping[str, Any], metric: str) -> str:
 
 def _cell(metrics: Mapping[str, Any], arm: str, protocol: str, metric: str) -> str:
     mean = mean_of(metrics, arm, protocol, metric)
-    return "–" if mean is None else f"{mean:.3f} ± {std_of(metrics, arm, protocol, metric):.3f}"
+    if mean is None:
+        return "–"
+    spread = f" ± {std_of(metrics, arm, protocol, metric):.3f}"
+    return f"{mean:.3f}{spread if seeds_of(metrics) > 1 else ''}"
 
 
 def _privacy(privacy: Mapping[str, Any]) -> str:

@@ -97,6 +97,19 @@ def std_of(metrics: Mapping[str, Any], arm: str, protocol: str, metric: str) -> 
     return float(metrics.get(arm, {}).get(protocol, {}).get(metric, {}).get("std") or 0.0)
 
 
+def seeds_of(metrics: Mapping[str, Any]) -> int:
+    """Give the number of seeds behind the numbers; with fewer than two no spread is known."""
+    return max(
+        (
+            int(value.get("seeds") or 0)
+            for arm in metrics.values()
+            for protocol in arm.values()
+            for value in protocol.values()
+        ),
+        default=0,
+    )
+
+
 def best_private_arm(metrics: Mapping[str, Any]) -> str | None:
     """Give the arm with the largest budget whose noise is that of the planned population."""
     private = [a for a in metrics if budget_of(a) is not None and not is_for_real_population(a)]
@@ -179,8 +192,8 @@ def finding(result: Mapping[str, Any]) -> tuple[str, str]:
     Returns:
         The headline and the sentences below it.
     """
-    if result.get("title"):
-        return str(result["title"]), str(result.get("summary", ""))
+    if result.get("superlink"):
+        return _superlink_round(result["superlink"], result.get("consent", {}))
     metrics, privacy = result.get("metrics", {}), result.get("privacy", {})
     arm = best_private_arm(metrics) or (NO_NOISE if NO_NOISE in metrics else None)
     ours = mean_of(metrics, arm, "discover", "hr@10") if arm else None
@@ -215,4 +228,28 @@ def finding(result: Mapping[str, Any]) -> tuple[str, str]:
             f" The noise is as if {count(assumed)} people took part (assumed); the data has "
             f"{count(real)}."
         )
+    if seeds_of(metrics) < 2:
+        found += " This is a single seed: the spread is not known."
     return headline, found
+
+
+def _superlink_round(superlink: Mapping[str, Any], consent: Mapping[str, Any]) -> tuple[str, str]:
+    """Say how one round over a SuperLink went, good or bad."""
+    good = superlink.get("counted_as_expected") and superlink.get("sum_equals_honest_sum")
+    headline = (
+        "One round over a real SuperLink: everyone was counted, nobody moved the sum"
+        if good
+        else "One round over a real SuperLink did not go as it should"
+    )
+    rejected = sum(consent.get("rejected", {}).values())
+    text = (
+        f"{count(superlink.get('devices'))} devices took part over TLS with node keys: "
+        f"{count(consent.get('accepted'))} were added, {count(rejected)} were not, each under "
+        "its reason. "
+    )
+    equal = "equals" if superlink.get("sum_equals_honest_sum") else "DIFFERS from"
+    as_due = "as expected" if superlink.get("counted_as_expected") else "NOT as expected"
+    return headline, (
+        f"{text}The reasons were counted {as_due}, and the noisy sum {equal} the one of the same "
+        "honest devices in one process."
+    )

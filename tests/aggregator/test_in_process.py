@@ -50,14 +50,14 @@ def test_device_is_called_when_its_reply_is_pulled_and_only_once():
 
 @pytest.mark.parametrize("node_id", [5, 99])
 def test_silent_or_unknown_node_is_reported_as_a_superlink_would(node_id):
-    grid = InProcessGrid({5: lambda message: None})
+    grid = InProcessGrid({5: lambda _: None})
     (reply,) = grid.pull_messages(grid.push_messages([ask(node_id)]))
     assert reply.has_error()
     assert reply.error.code == 5
 
 
 def test_silence_stays_silent_where_it_is_not_reported():
-    grid = InProcessGrid({5: lambda message: None}, report_silence=False)
+    grid = InProcessGrid({5: lambda _: None}, report_silence=False)
     assert grid.pull_messages(grid.push_messages([ask(5)])) == []
 
 

@@ -12,7 +12,12 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from aggregator.ledger import Ledger
-from aggregator.registry import RegisteredRelease, ReleaseRegistry, ReleaseStatus, ReleaseUnknownError
+from aggregator.registry import (
+    RegisteredRelease,
+    ReleaseRegistry,
+    ReleaseStatus,
+    ReleaseUnknownError,
+)
 from client_sdk.wire import CATALOGUE_FILE, POLICY_FILE, ReleaseManifest, sha256_hex
 from privacy.budget import Budget
 from privacy.chain import EMPTY_HEAD, Head

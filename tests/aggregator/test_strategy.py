@@ -278,7 +278,7 @@ def test_spent_budget_asks_nobody(ledger, registry, clock):
     devices = make_devices(Behaviour.HONEST)
     ledger.refuses = BudgetExhaustedError("nothing left")
 
-    def never(message):
+    def never(_):
         raise AssertionError("somebody was asked")
 
     with pytest.raises(BudgetExhaustedError):
@@ -302,7 +302,7 @@ def test_missing_quorum_voids_and_publishes_nothing(ledger, registry, clock):
 def test_any_error_voids_the_reservation(error, ledger, registry, clock):
     devices = make_devices(Behaviour.HONEST)
 
-    def broken(message):
+    def broken(_):
         raise error
 
     with pytest.raises(type(error)):
@@ -430,7 +430,7 @@ def test_reply_by_another_node_does_not_use_up_the_place_of_the_one_asked(ledger
             ),
             Refusal.MALFORMED,
         ),
-        (lambda m: None, Refusal.NO_ANSWER),
+        (lambda _: None, Refusal.NO_ANSWER),
     ],
 )
 def test_reply_that_is_not_one_frame_is_counted(reply, reason, ledger, registry, clock):

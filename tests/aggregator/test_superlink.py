@@ -50,7 +50,7 @@ from aggregator.strategy import BoundedSumStrategy, TaskPlan
 from aggregator.superlink import control
 from aggregator.superlink.control import ControlRoom, SuperLinkGrid
 from aggregator.superlink.gate import ALLOWED, running_gate
-from aggregator.superlink.process import running_superlink
+from aggregator.superlink.process import Endpoint, running_superlink
 from aggregator.superlink.round import RoundDevice, run_superlink_round
 from client_sdk.errors import ServerUnreachableError
 from client_sdk.federation import flower_device
@@ -66,6 +66,7 @@ from privacy.mechanisms import UnsafeNoNoise
 
 DIMENSION = 500
 KEY = SoftwareKey()
+SOMEWHERE = Endpoint(host="127.0.0.1", port=1, root_certificates_pem=b"", process_id=0)
 
 
 class RecordingLedger:
@@ -244,13 +245,17 @@ def test_flower_internals_have_the_shape_that_the_adapters_expect():
 
 
 def test_message_metadata_is_set_through_the_door_that_the_adapters_use():
-    grid = InProcessGrid({5: lambda message: None})
+    grid = InProcessGrid({5: lambda _: None})
     message = Message(RecordDict({"r": ConfigRecord({"f": b""})}), 5, "query")
     (message_id,) = grid.push_messages([message])
     assert message.metadata.message_id == message_id
 
 
 def test_calls_that_end_or_signal_the_process_are_not_used():
+    stock = HttpGrid(token="t")._retry_invoker
+    ours = SuperLinkGrid(SOMEWHERE, token="t")._retry_invoker
+    assert stock.max_time is None
+    assert ours.max_time is not None
     for module in (flower_device, control):
         assert not any(each is HeartbeatSender for each in vars(module).values())
         assert not {"http_request_response", "make_task_heartbeat_fn_http"} & set(vars(module))
@@ -354,7 +359,7 @@ def test_round_with_hostile_devices_gives_the_same_sum_as_in_process(registry, t
     ]
     devices = make_devices(*hostile, *[Behaviour.HONEST] * 24)
     ledger = RecordingLedger()
-    plan = make_plan(open_s=240, acceptance_timeout_s=60.0)
+    plan = make_plan(open_s=240, acceptance_timeout_s=40.0)
     result = run_superlink_round(
         plan,
         as_round_devices(devices),
@@ -613,7 +618,7 @@ def test_killed_parent_leaves_no_orphan(tmp_path):
         """
         import sys, time
         from pathlib import Path
-        from aggregator.superlink.process import running_superlink
+        from aggregator.superlink.process import Endpoint, running_superlink
         with running_superlink(Path(sys.argv[1])) as endpoint:
             print(endpoint.port, flush=True)
             time.sleep(600)
@@ -639,7 +644,7 @@ def test_superlink_that_dies_during_the_round_voids_the_reservation(tmp_path, re
         node_id, connection = Site(inner, inner, room, tmp_path).enrol()
         connection.exchange(device.answer, timeout_s=0.0)
 
-        def kill(*progress):
+        def kill(*_):
             os.kill(inner.process_id, signal.SIGKILL)
 
         strategy = BoundedSumStrategy(

@@ -25,8 +25,11 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for person in range(PEOPLE):
         taste = np.arange(ITEMS // 2) + (ITEMS // 2) * (person % 2)
         for visit in range(6):
-            for item in rng.choice(taste, 4, replace=False):
-                lines.append(f"p{person},item-{item},{1_700_000_000 + visit * 86_400},{person}-{visit}")
+            when = 1_700_000_000 + visit * 86_400
+            lines += [
+                f"p{person},item-{item},{when},{person}-{visit}"
+                for item in rng.choice(taste, 4, replace=False)
+            ]
     path = tmp_path_factory.mktemp("town") / "events.csv"
     path.write_text("\n".join(lines) + "\n")
     return path

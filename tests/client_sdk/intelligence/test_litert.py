@@ -106,21 +106,32 @@ def test_run_output_that_overflows_is_refused(model: LiteRtModel) -> None:
         model.run("project", huge)
 
 
-def test_run_many_threads_share_one_model(model: LiteRtModel) -> None:
-    """With the lock, each thread gets its own answer."""
+def test_run_many_threads_share_one_model() -> None:
+    """With the lock, each thread gets its own answer; without it, some get another's."""
+    graph = pytest.importorskip("models.export").export_ranker(rank=32, batch=256)
+    shared = LiteRtModel(graph)
     wrong: list[int] = []
 
     def work(seed: int) -> None:
-        inputs = _project_inputs(seed)
-        expected = inputs["values"] @ inputs["rows"]
-        answers = [model.run("project", inputs)["vector"] for _ in range(200)]
-        wrong.extend(seed for answer in answers if np.abs(answer - expected).max() > 1e-5)
+        rng = np.random.default_rng(seed)
+        rows = rng.standard_normal((256, 32)).astype(np.float32)
+        values = rng.standard_normal(256).astype(np.float32)
+        expected = values @ rows
+        for _ in range(500):
+            vector = shared.run("project", {"rows": rows, "values": values})["vector"]
+            wrong.extend([seed] * bool(np.abs(vector - expected).max() > 1e-3))
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval_s = sys.getswitchinterval()
+    # Threads that hardly ever switch would hide a missing lock.
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval_s)
     assert wrong == []
 
 

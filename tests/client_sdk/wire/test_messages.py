@@ -142,7 +142,7 @@ def test_order_with_a_wrong_field_is_refused(
         Order.from_frame(frame)
 
 
-ANSWERS = [
+ANSWERS: list[Acceptance | Declined] = [
     Acceptance(task_id=TASK, device=KEY.public_key_hex, receipt=b"receipt"),
     Declined(task_id=TASK, device=KEY.public_key_hex, reason=Refusal.NO_CONSENT),
     Declined(

@@ -185,6 +185,7 @@ def test_load_events_bad_items_file_is_refused_by_its_name(
         "user,item,timestamp\nä,b,1\n".encode("latin-1"),
         "user,item,timestamp\na,b,1\n".encode("utf-16"),
         gzip.compress(b"user,item,timestamp\n" * 100)[:-12],
+        gzip.compress(b"")[:10] + b"\xff" * 50,
         b"\x1f\x8b" + bytes(50),
         bytes(range(256)) * 20,
         b"\x89PNG\r\n\x1a\n\0\0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,19 @@ from simulations.data.values import read_amount, read_kind, read_name, read_time
 def test_read_time_s_each_documented_form_gives_utc_seconds(text: str, seconds: float) -> None:
     """ISO 8601 with and without an offset, seconds and milliseconds; a bare number is no date."""
     assert read_time_s(text) == seconds
+
+
+def test_read_time_s_without_an_offset_is_utc_on_every_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the machine stands must not move anyone's history."""
+    try:
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert read_time_s("2010-12-01T08:45") == 1291193100.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,13 @@ def test_popularity_counts_people_not_rows(split: Split) -> None:
 
 def test_own_frequency_counts_occasions_not_rows(split: Split) -> None:
     """An item twice on one invoice was bought once."""
-    rows = split.train.of_person(0)
-    scores = arms.own_frequency(split.train)(np.array([0], np.int32))[0]
-    for item in np.unique(rows.items):
-        assert scores[item] == len(np.unique(rows.occasions[rows.items == item]))
-    assert (scores > 0).sum() == len(np.unique(rows.items))
+    people = np.arange(60, dtype=np.int32)
+    scores = arms.own_frequency(split.train)(people)
+    repeated = 0
+    for person in people:
+        rows = split.train.of_person(person)
+        repeated += len(rows) - int(scores[person].sum())
+        for item in np.unique(rows.items):
+            assert scores[person, item] == len(np.unique(rows.occasions[rows.items == item]))
+        assert (scores[person] > 0).sum() == len(np.unique(rows.items))
+    assert repeated > 0

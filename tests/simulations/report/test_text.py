@@ -45,6 +45,15 @@ def test_format_report_missing_numbers_are_a_dash(result: dict[str, Any]) -> Non
     assert line.split()[5] == "–"
 
 
+def test_format_report_single_seed_shows_no_spread(result: dict[str, Any]) -> None:
+    """A zero that nobody measured is not printed."""
+    for arm in result["metrics"].values():
+        for protocol in arm.values():
+            for value in protocol.values():
+                value |= {"seeds": 1, "std": 0.0}
+    assert "±" not in format_report(result)
+
+
 def test_format_report_empty_result_is_still_text() -> None:
     """What is missing is left out."""
     assert "too little data" in format_report({})

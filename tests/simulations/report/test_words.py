@@ -64,9 +64,36 @@ def test_finding_without_numbers_says_so(empty: dict[str, Any]) -> None:
     assert "too little data" in finding(empty)[1]
 
 
-def test_finding_own_title_stands_before_the_comparison(result: dict[str, Any]) -> None:
-    """A run that compares nothing, as a round over a SuperLink, brings its own words."""
-    assert finding(result | {"title": "One round", "summary": "Fine."}) == ("One round", "Fine.")
+def test_finding_single_seed_is_said(result: dict[str, Any]) -> None:
+    """One run is an anecdote, and the reader is told."""
+    for arm in result["metrics"].values():
+        for protocol in arm.values():
+            protocol["hr@10"]["seeds"] = protocol["ndcg@10"]["seeds"] = 1
+    assert finding(result)[1].endswith("This is a single seed: the spread is not known.")
+
+
+@pytest.mark.parametrize(
+    ("counted", "equal", "headline", "words"),
+    [
+        (True, True, "nobody moved the sum", "counted as expected, and the noisy sum equals"),
+        (True, False, "did not go as it should", "the noisy sum DIFFERS from"),
+        (False, True, "did not go as it should", "counted NOT as expected"),
+    ],
+)
+def test_finding_superlink_round_is_told_as_it_went(
+    counted: bool, equal: bool, headline: str, words: str
+) -> None:
+    """A round that failed its check must not read like one that passed."""
+    superlink = {
+        "devices": 32,
+        "counted_as_expected": counted,
+        "sum_equals_honest_sum": equal,
+    }
+    consent = {"accepted": 27, "rejected": {"not-finite": 1, "no-answer": 4}}
+    found = finding({"superlink": superlink, "consent": consent})
+    assert headline in found[0]
+    assert words in found[1]
+    assert "27 were added, 5 were not" in found[1]
 
 
 def test_on_devices_nothing_rolled_out_says_nothing() -> None:

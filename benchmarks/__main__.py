@@ -1,0 +1,38 @@
+"""Run every benchmark: ``python -m benchmarks [--out DIR]``; a table each, and DIR/NAME.json."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+BENCHMARKS: Final = {
+    "rank": "latency of rank on a device, beside bare numpy",
+    "federation": "strategy clients/s and bytes a device uploads, beside stock Flower",
+    "movielens": "ranking quality on MovieLens-1M, beside popularity and the literature",
+}
+_SKIPPED: Final = 2
+
+
+def main() -> int:
+    """Run them in turn; one that lacks its data says so and is skipped."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write DIR/NAME.json")
+    options = parser.parse_args()
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for name, what in BENCHMARKS.items():
+        print(f"\n== {name}: {what}", flush=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}"]
+        if options.out is not None:
+            command += ["--json", str(options.out / f"{name}.json")]
+        code = subprocess.run(command, check=False).returncode
+        failed += code not in (0, _SKIPPED)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
