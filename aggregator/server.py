@@ -174,7 +174,9 @@ def create_app(
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(
+        openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan
+    )
     app.router.routes.extend(
         [
             Route("/metadata/{name}", site.metadata, methods=["GET", "HEAD"]),
@@ -227,20 +229,33 @@ def serve(
     Raises:
         PortInUseError: the address cannot be listened on.
     """
-    listening = listen(host, port)
+    app = create_app(repository_dir, keep_fresh=keep_fresh)
+    with listen(host, port) as listening:
+        server = make_server(app, tls_certificate=tls_certificate, tls_key=tls_key)
+        scheme = "http" if tls_certificate is None else "https"
+        on_ready(f"{scheme}://{host}:{listening.getsockname()[1]}")
+        server.run(sockets=[listening])
+
+
+def make_server(
+    app: FastAPI, *, tls_certificate: Path | None = None, tls_key: Path | None = None
+) -> uvicorn.Server:
+    """Make the HTTP server around the application; ``run(sockets=[…])`` serves until told to stop.
+
+    Raises:
+        OSError: the certificate or its key cannot be read.
+    """
     config = uvicorn.Config(
-        create_app(repository_dir, keep_fresh=keep_fresh),
+        app,
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,
         ssl_certfile=tls_certificate,
         ssl_keyfile=tls_key,
     )
-    with listening:
-        config.load()
-        scheme = "http" if tls_certificate is None else "https"
-        on_ready(f"{scheme}://{host}:{listening.getsockname()[1]}")
-        uvicorn.Server(config).run(sockets=[listening])
+    config.load()
+    return uvicorn.Server(config)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -6,7 +6,8 @@ hands them over, and its five abstract methods speak of arrays and metrics that 
 Rules a reader can check line by line:
 
 1. The ledger reserves the release first. Where the budget is spent, nobody is asked anything.
-2. Each node is invited once. Only a node whose acceptance was admitted gets the order.
+2. Each node is invited once: at the start, or when it checks in while the task recruits. Only a
+   node whose acceptance was admitted gets the order.
 3. Each reply is judged and folded as it comes, then dropped: memory is O(model), plus a few bytes a
    node, plus one chunk of replies of at most ``chunk_bytes``.
 4. Consent is looked up right before the order is sent, and again right before the vector is added.
@@ -24,17 +25,19 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Final, Protocol, TypeVar
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from aggregator.admission import Admission, Consents, frame_limit_bytes
+from aggregator.envelope import content_of, frame_of, is_from, says_unavailable
 from aggregator.errors import QuorumNotReachedError
 from client_sdk.wire import Order, Refusal, Signer
 from privacy.bounded_sum import BoundedSum
@@ -43,11 +46,6 @@ from privacy.events import ReleaseEvent
 from privacy.mechanisms import mechanism_for
 from privacy.noise import GaussianNoise
 
-RECORD: Final = "homebody"
-FIELD: Final = "frame"
-# Flower's own codes for "the message, its reply or its node is gone" (flwr 1.41, ErrorCode).
-_UNAVAILABLE_CODES: Final = frozenset({3, 4, 5})
-_SUPERLINK_NODE_ID: Final = 1
 _MAX_CHUNK: Final = 64
 
 _T = TypeVar("_T")
@@ -90,6 +88,8 @@ class TaskPlan:
         noise: A noise source of the kind that the event names; None for a release without noise.
         quorum: Fewest contributions with which the sum may be released; at least 1.
         acceptance_timeout_s: How long a node may take to accept; by default until the task closes.
+        recruiting_s: For how long nodes that check in are invited too. By default only at the
+            start: a node that is offline then counts as no answer.
     """
 
     order: Order
@@ -97,6 +97,7 @@ class TaskPlan:
     noise: GaussianNoise | None
     quorum: int
     acceptance_timeout_s: float = math.inf
+    recruiting_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.quorum < 1:
@@ -133,7 +134,7 @@ class TaskResult:
 
     @property
     def report_goal(self) -> int:
-        """The fixed denominator, in people, with which a decoder turns the sum into a mean."""
+        """The fixed denominator, in people, that turns the sum into a mean."""
         return self.event.report_goal
 
 
@@ -173,7 +174,7 @@ class BoundedSumStrategy:
         Args:
             grid: In-process or a real SuperLink's.
             plan: What is asked, and how it is released.
-            node_ids: Whom to invite; by default every node that the grid knows.
+            node_ids: The cohort; by default every node that the grid knows.
 
         Returns:
             The noisy sum, after the ledger has committed it.
@@ -190,20 +191,19 @@ class BoundedSumStrategy:
         reservation = self.ledger.reserve(plan.event)
         try:
             collection = _Collection(strategy=self, plan=plan, grid=grid)
-            collection.run(list(grid.get_node_ids() if node_ids is None else node_ids))
+            collection.run(node_ids)
             collection.require_quorum()
         except BaseException as error:
             self.ledger.void(reservation, type(error).__name__)
             raise
-        accepted = collection.total.count
-        self.ledger.commit(reservation, accepted)
+        self.ledger.commit(reservation, collection.total.count)
         noisy_sum = collection.total.release(mechanism)
         return TaskResult(
             order=plan.order,
             event=plan.event,
             noisy_sum=noisy_sum,
             invited=collection.invited,
-            accepted=accepted,
+            accepted=collection.total.count,
             refusals=collection.admission.refusals,
             ignored=collection.ignored,
             seconds=self.clock() - started_s,
@@ -216,6 +216,7 @@ class _Awaited:
 
     node_id: int
     is_invitation: bool
+    until_s: float
 
 
 @dataclass(kw_only=True)
@@ -231,6 +232,7 @@ class _Collection:
     total: BoundedSum = field(init=False)
     admission: Admission = field(init=False)
     _awaited: dict[str, _Awaited] = field(default_factory=dict)
+    _seen: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         order, strategy = self.plan.order, self.strategy
@@ -243,18 +245,25 @@ class _Collection:
             earlier_tasks=strategy.earlier_tasks,
         )
         self._chunk = max(1, min(_MAX_CHUNK, strategy.chunk_bytes // frame_limit_bytes(order)))
-        self._order = _as_content(order.to_bytes(strategy.signer))
+        self._invitation = content_of(order.to_invitation_bytes(strategy.signer))
+        self._order = content_of(order.to_bytes(strategy.signer))
 
-    def run(self, node_ids: Sequence[int]) -> None:
+    def run(self, cohort: Sequence[int] | None) -> None:
         """Invite, collect until everyone answered or the task closes, count the silent."""
-        opened_s = self.strategy.clock()
-        self._invite(node_ids)
-        while self._awaited and self._time_left_s() > 0.0:
-            if self.strategy.clock() >= opened_s + self.plan.acceptance_timeout_s:
-                self._give_up([key for key, at in self._awaited.items() if at.is_invitation])
-            if not self._sweep() and self._awaited:
+        recruits_until_s = self.strategy.clock() + self.plan.recruiting_s
+        if self.plan.recruiting_s <= 0.0:
+            self._invite(self.grid.get_node_ids() if cohort is None else cohort)
+        while self._time_left_s() > 0.0:
+            complete = cohort is not None and self._seen.issuperset(cohort)
+            recruits = self.strategy.clock() < recruits_until_s and not complete
+            if recruits:
+                self._invite_online(cohort)
+            if not self._awaited and not recruits:
+                break
+            self._give_up(until_s=self.strategy.clock())
+            if not self._sweep():
                 self.strategy.sleep(min(self.strategy.poll_interval_s, self._time_left_s()))
-        self._give_up(list(self._awaited))
+        self._give_up(until_s=math.inf)
 
     def require_quorum(self) -> None:
         """Raise `QuorumNotReachedError` where too few contributions came."""
@@ -268,41 +277,46 @@ class _Collection:
     def _time_left_s(self) -> float:
         return max(0.0, self.plan.order.closes_at_s - self.strategy.clock())
 
-    def _invite(self, node_ids: Sequence[int]) -> None:
-        invitation = _as_content(self.plan.order.to_invitation_bytes(self.strategy.signer))
-        # A node id that is named twice is one node.
-        known = [n for n in dict.fromkeys(node_ids) if self.admission.check_node(n).admitted]
-        self.invited = len(known)
+    def _invite_online(self, cohort: Sequence[int] | None) -> None:
+        online = dict.fromkeys(self.grid.get_node_ids())
+        self._invite(online if cohort is None else [each for each in cohort if each in online])
+
+    def _invite(self, node_ids: Iterable[int]) -> None:
+        """Invite those of these nodes that were not invited yet."""
+        new = [each for each in dict.fromkeys(node_ids) if each not in self._seen]
+        self._seen.update(new)
+        known = [each for each in new if self.admission.check_node(each).admitted]
+        self.invited += len(known)
         for part in _batched(known, _MAX_CHUNK):
-            self._push(part, invitation, is_invitation=True)
-        self._report(Stage.INVITED, len(known), len(known))
+            self._push(part, self._invitation, is_invitation=True)
+        if known:
+            self._report(Stage.INVITED, self.invited, self.invited)
 
     def _push(self, node_ids: Sequence[int], content: RecordDict, *, is_invitation: bool) -> None:
-        order = self.plan.order
+        until_s = math.inf
+        if is_invitation:
+            until_s = self.strategy.clock() + self.plan.acceptance_timeout_s
         messages = [
             Message(
                 content,
                 dst_node_id=node_id,
                 message_type=MessageType.QUERY,
                 ttl=max(1.0, self._time_left_s()),
-                group_id=order.task_id,
+                group_id=self.plan.order.task_id,
             )
             for node_id in node_ids
         ]
         message_ids = list(self.grid.push_messages(messages))
         # A grid that could not push gives no id, or None in its place: that node never heard of it.
-        sent = dict(zip(node_ids, message_ids, strict=False))
-        for node_id in node_ids:
-            message_id = sent.get(node_id)
+        for node_id, message_id in zip_longest(node_ids, message_ids[: len(node_ids)]):
             if message_id:
-                self._awaited[message_id] = _Awaited(node_id, is_invitation)
+                self._awaited[message_id] = _Awaited(node_id, is_invitation, until_s)
             else:
                 self.admission.refuse(node_id, Refusal.NO_ANSWER)
 
     def _sweep(self) -> bool:
         """Pull every awaited reply once, a chunk at a time; say whether anything came."""
-        before = len(self._awaited), self.accepted
-        added = self.total.count
+        before, added = (len(self._awaited), self.accepted), self.total.count
         for message_ids in _batched(list(self._awaited), self._chunk):
             if self._time_left_s() <= 0.0:
                 break
@@ -322,16 +336,16 @@ class _Collection:
         """Judge one reply; fold a contribution, or note a node that wants the order."""
         message_id = reply.metadata.reply_to_message_id
         awaited = self._awaited.get(message_id)
-        if awaited is None or not _is_from(reply, awaited.node_id):
+        if awaited is None or not is_from(reply, awaited.node_id):
             self.ignored += 1
             return
         del self._awaited[message_id]
         node_id = awaited.node_id
         if reply.has_error():
-            gone = reply.error.code in _UNAVAILABLE_CODES
-            self.admission.refuse(node_id, Refusal.NO_ANSWER if gone else Refusal.DEVICE_ERROR)
+            silent = says_unavailable(reply)
+            self.admission.refuse(node_id, Refusal.NO_ANSWER if silent else Refusal.DEVICE_ERROR)
             return
-        frame = _frame_of(reply)
+        frame = frame_of(reply)
         if frame is None:
             self.admission.refuse(node_id, Refusal.MALFORMED)
         elif awaited.is_invitation:
@@ -349,32 +363,15 @@ class _Collection:
         except ContributionRejectedError as error:
             self.admission.refuse(node_id, error.reason)
 
-    def _give_up(self, message_ids: Sequence[str]) -> None:
-        for message_id in message_ids:
+    def _give_up(self, *, until_s: float) -> None:
+        """Count the nodes whose time is up."""
+        over = [key for key, awaited in self._awaited.items() if awaited.until_s <= until_s]
+        for message_id in over:
             self.admission.refuse(self._awaited.pop(message_id).node_id, Refusal.NO_ANSWER)
 
     def _report(self, stage: Stage, done: int, total: int) -> None:
         if self.strategy.on_progress is not None:
             self.strategy.on_progress(stage, done, total)
-
-
-def _is_from(reply: Message, node_id: int) -> bool:
-    source = reply.metadata.src_node_id
-    return source == node_id or (reply.has_error() and source == _SUPERLINK_NODE_ID)
-
-
-def _as_content(frame: bytes) -> RecordDict:
-    return RecordDict({RECORD: ConfigRecord({FIELD: frame})})
-
-
-def _frame_of(reply: Message) -> bytes | None:
-    """Take the one field of the one record, or nothing where the reply is anything else."""
-    content = reply.content
-    record = content.config_records.get(RECORD)
-    if record is None or len(content) != 1 or len(record) != 1:
-        return None
-    frame = record.get(FIELD)
-    return frame if isinstance(frame, bytes) else None
 
 
 def _batched(values: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

@@ -29,12 +29,12 @@ from flwr.serverapp.strategy import FedAvg
 
 from aggregator.consents import ConsentRegistry
 from aggregator.in_process import Device, InProcessGrid
-from aggregator.scripted import ScriptedDevice, SoftwareKey
 from aggregator.strategy import BoundedSumStrategy, TaskPlan
 from client_sdk.federation.flower_device import SuperLinkConnection, handle_message
 from client_sdk.wire import Order, SparseVector, TaskKind, pack_outer_product, sha256_hex
 from privacy.events import ReleaseEvent
 from privacy.noise import GaussianNoise
+from simulations.scripted import ScriptedDevice, SoftwareKey
 
 TOP_ITEMS = 500
 HISTORY = 73

@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     graph = export_checked_graph(RANK).data
     rows = [measure(size, graph) for size in SIZES]
-    print(f"{'items':>8}{'rank p50':>12}{'rank p99':>12}{'numpy p50':>12}{'numpy p99':>12}{'ratio':>8}")
+    print(
+        f"{'items':>8}{'rank p50':>12}{'rank p99':>12}{'numpy p50':>12}{'numpy p99':>12}{'ratio':>8}"
+    )
     for row in rows:
         print(
             f"{row['items']:>8,}{row['rank_p50_us']:>9.0f} µs{row['rank_p99_us']:>9.0f} µs"
@@ -76,9 +78,7 @@ def measure(size: int, graph: bytes) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         releases = FakeReleases(
-            FakeAggregator().release(
-                Catalogue(items=items), table=table.to_bytes(), graph=graph
-            )
+            FakeAggregator().release(Catalogue(items=items), table=table.to_bytes(), graph=graph)
         )
         with Homebody.open(
             Path(folder) / "home", key_store=MemoryKeyStore(), releases=releases

@@ -18,6 +18,7 @@ import numpy as np
 from client_sdk.intelligence import (
     History,
     ItemCategories,
+    ItemWords,
     RankerSettings,
     RankerTable,
     score_many,
@@ -38,17 +39,23 @@ class Arms:
         train: Everyone's training part.
         histories: What each device holds, by person.
         categories: The catalogue's.
+        words: Of the catalogue's names.
     """
 
     train: Interactions
     histories: Sequence[History]
     categories: ItemCategories
+    words: ItemWords
 
     @classmethod
     def of(cls, train: Interactions, histories: Sequence[History], catalogue: Catalogue) -> Arms:
-        """Take the categories from the catalogue, as a device does."""
-        names = [item.category for item in catalogue.items]
-        return cls(train=train, histories=histories, categories=ItemCategories.from_names(names))
+        """Read the catalogue as a device does."""
+        return cls(
+            train=train,
+            histories=histories,
+            categories=ItemCategories.from_names([item.category for item in catalogue.items]),
+            words=ItemWords.from_names([item.name for item in catalogue.items]),
+        )
 
     def popularity(self) -> Scorer:
         """Best sellers."""
@@ -64,7 +71,9 @@ class Arms:
         def score(people: IntArray) -> ScoreArray:
             histories = [self.histories[person] for person in people]
             vectors = solve_many(table, histories)
-            return score_many(table, table.settings, vectors, histories, self.categories)
+            return score_many(
+                table, table.settings, vectors, histories, self.categories, words=self.words
+            )
 
         return score
 

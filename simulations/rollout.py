@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from client_sdk import Homebody
+from client_sdk.intelligence import top_k
 from client_sdk.shelf import RankedItem
 from client_sdk.wire import Catalogue
 from simulations.evaluation.metrics import CUT, Scorer
@@ -28,16 +29,16 @@ class Rollout:
         version: The release that all of them run.
         updated: How many fetched, verified and loaded it.
         seconds_median: What an update took on one device.
+        same_lists: Devices whose own first ten are those of the vectorised score, in its order.
         hits: Devices whose own first ten held the target of ``next``.
-        hits_expected: The same by the vectorised score that judged the arm.
         asked: Devices that had a target.
     """
 
     version: int
     updated: int
     seconds_median: float
+    same_lists: int
     hits: int
-    hits_expected: int
     asked: int
 
     def to_json(self) -> dict[str, Any]:
@@ -81,20 +82,19 @@ def roll_out(
         tick: Called twice a device.
     """
     seconds = update_all(population, tick=tick)
-    hits = expected = 0
+    hits = same = 0
     for person, item in zip(targets.next_people, targets.next_items, strict=True):
         device = population.people[person].device
-        shelf = {ranked.item_id for ranked in device.rank(k=CUT)}
-        hits += device.catalogue.items[item].item_id in shelf
-        scores = scorer(np.array([person], np.int32))[0]
-        expected += int(np.sum(scores > scores[item]) < CUT)
+        shelf = [device.catalogue.position[ranked.item_id] for ranked in device.rank(k=CUT)]
+        hits += item in shelf
+        same += shelf == top_k(scorer(np.array([person], np.int32))[0], CUT).tolist()
         tick()
     return Rollout(
         version=version,
         updated=sum(person.device.version == version for person in population.people),
         seconds_median=seconds,
+        same_lists=same,
         hits=hits,
-        hits_expected=expected,
         asked=len(targets.next_people),
     )
 

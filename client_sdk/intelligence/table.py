@@ -33,7 +33,7 @@ Form = Literal["project", "ridge"]
 
 FORMS: Final[tuple[Form, ...]] = ("project", "ridge")
 MAX_ITEMS: Final = 5_000_000
-MAX_RANK: Final = 1_024
+MAX_RANK: Final = 4_096
 _MAX_SETTINGS_BYTES: Final = 4_096
 _MAGIC: Final = b"HBRT"
 _VERSION: Final = 1

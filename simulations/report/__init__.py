@@ -12,7 +12,7 @@ All three read the dict that `run_demo` and `run_simulation` give, and show what
 - ``consent``: ``granted``, ``refused``, ``withdrawn`` (of the granted), ``accepted``,
   ``rejected``: ``{reason: n}``.
 - ``rollout``: ``version``, ``updated`` devices, ``seconds_median``, and of ``asked`` persons the
-  ``hits`` of the devices' own lists beside ``hits_expected`` by the score that judged the arm.
+  ``hits`` of the devices' own lists and how many were ``same_lists`` as the arm's score gives.
 - ``superlink``: instead of a comparison, how one round over a SuperLink went: ``devices``,
   ``counted_as_expected`` and ``sum_equals_honest_sum``.
 - ``seconds``: a number, or stage to number.

@@ -178,7 +178,8 @@ def on_devices(rollout: Mapping[str, Any]) -> str:
     if rollout.get("asked"):
         text += (
             f" Their own top tens held {count(rollout.get('hits'))} of {count(rollout['asked'])} "
-            f"targets; the score that judged the arm says {count(rollout.get('hits_expected'))}."
+            f"targets; {count(rollout.get('same_lists'))} of these lists are, item by item, those "
+            f"of the vectorised score that judged the arm."
         )
     return text
 

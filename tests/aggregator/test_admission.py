@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.admission import CLOCK_SKEW_S, Admission, Standing, Verdict, supersedes
-from aggregator.scripted import EARLIER_TASK, EXPECTED, Behaviour, ScriptedDevice, SoftwareKey
 from client_sdk.wire import (
     Acceptance,
     ConsentReceipt,
@@ -22,6 +21,7 @@ from client_sdk.wire import (
     TaskKind,
     sha256_hex,
 )
+from simulations.scripted import EARLIER_TASK, EXPECTED, Behaviour, ScriptedDevice, SoftwareKey
 
 NOW_S = 1_800_000_000
 NODE = 7

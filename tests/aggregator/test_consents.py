@@ -12,8 +12,8 @@ import pytest
 from aggregator.admission import Standing, supersedes
 from aggregator.consents import ConsentRegistry
 from aggregator.errors import RegistryError
-from aggregator.scripted import SoftwareKey
 from client_sdk.wire import ConsentReceipt, Purpose
+from simulations.scripted import SoftwareKey
 
 KEY = SoftwareKey()
 RECEIPT = ConsentReceipt(

@@ -22,6 +22,7 @@ from aggregator.publishing import (
 from aggregator.registry import ReleaseRegistry
 from aggregator.repository import Repository
 from client_sdk.installed import install, self_test
+from client_sdk.intelligence.table import RankerSettings, RankerTable
 from client_sdk.testing import MemoryRelease, sample_catalogue
 from client_sdk.wire import (
     CARD_FILE,
@@ -31,7 +32,6 @@ from client_sdk.wire import (
     TaskKind,
     packed_length,
 )
-from client_sdk.intelligence.table import RankerSettings, RankerTable
 from models.card import ModelCard
 from models.decoded import DecodedRanker
 from privacy.budget import Budget

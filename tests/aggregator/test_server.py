@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from aggregator.errors import PortInUseError
 from aggregator.repository import Repository
-from aggregator.server import FileCache, create_app, listen, serve
+from aggregator.server import FileCache, create_app, listen, make_server, serve
 from client_sdk.testing import FixedClock, sample_catalogue
 from client_sdk.wire import (
     CARD_FILE,
@@ -63,7 +62,7 @@ class Site:
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
         """Send a path exactly as written; no client may tidy it up."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in headers.items():
@@ -84,9 +83,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
     repository.publish(files=FILES, aggregator_key=KEY)
     listening = listen("127.0.0.1", 0)
     app = create_app(repository.directory, now_s=clock.now_s)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    server = make_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
+    while thread.is_alive() and not server.started:
+        time.sleep(0.005)
     yield Site(repository=repository, clock=clock, port=listening.getsockname()[1])
     server.should_exit = True
     thread.join(20)
@@ -288,7 +289,7 @@ class TestServe:
         clock.advance((7 - fresh_for_days) * 24 * 3600)
         listening = listen("127.0.0.1", 0)
         app = create_app(repository.directory, now_s=clock.now_s, keep_fresh=True)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = make_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         deadline_s = time.monotonic() + 20

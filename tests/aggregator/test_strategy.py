@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import tracemalloc
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +18,6 @@ from aggregator.consents import ConsentRegistry
 from aggregator.errors import QuorumNotReachedError
 from aggregator.in_process import InProcessGrid
 from aggregator.ledger import Ledger
-from aggregator.scripted import EARLIER_TASK, EXPECTED, Behaviour, ScriptedDevice, SoftwareKey
 from aggregator.strategy import BoundedSumStrategy, Stage, TaskPlan
 from client_sdk.federation.flower_device import handle_message
 from client_sdk.wire import (
@@ -31,10 +34,11 @@ from client_sdk.wire import (
 from privacy.bounded_sum import BoundedSum
 from privacy.budget import Budget
 from privacy.chain import RowKind
-from privacy.errors import BudgetExhaustedError, NoiseSourceError
+from privacy.errors import BudgetExhaustedError, NoiseSourceError, ReservationError
 from privacy.events import MechanismName, NoiseSource, ReleaseEvent
 from privacy.mechanisms import UnsafeNoNoise
 from privacy.noise import GaussianNoise
+from simulations.scripted import EARLIER_TASK, EXPECTED, Behaviour, ScriptedDevice, SoftwareKey
 
 NOW_S = 1_800_000_000
 FIRST_NODE = 1000
@@ -127,6 +131,12 @@ def make_plan(order: Order, *, quorum: int = 1, noise_multiplier: float = 0.0, *
     )
     noise = GaussianNoise.from_seed_for_simulation(1) if noisy else None
     return TaskPlan(order=order, event=event, noise=noise, quorum=quorum, **options)
+
+
+def make_noisy_plan(order: Order) -> TaskPlan:
+    plan = make_plan(order, noise_multiplier=2.0)
+    event = replace(plan.event, noise_source=NoiseSource.OPERATING_SYSTEM)
+    return replace(plan, event=event, noise=GaussianNoise.from_system())
 
 
 def make_devices(*behaviours: Behaviour, dimension: int = DIMENSION) -> dict[int, ScriptedDevice]:
@@ -324,15 +334,7 @@ def test_commit_that_fails_publishes_nothing_and_keeps_the_cost(ledger, registry
 
 def test_real_ledger_holds_one_commit_and_refuses_the_task_a_second_time(registry, clock, tmp_path):
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
-    order = replace(make_order())
-    plan = replace(
-        make_plan(order, noise_multiplier=2.0),
-        event=replace(
-            make_plan(order, noise_multiplier=2.0).event,
-            noise_source=NoiseSource.OPERATING_SYSTEM,
-        ),
-        noise=GaussianNoise.from_system(),
-    )
+    plan = make_noisy_plan(make_order())
     ledger = Ledger(
         f"sqlite:///{tmp_path / 'ledger.db'}",
         {"tests": Budget(epsilon=8.0, delta=1e-5)},
@@ -341,8 +343,46 @@ def test_real_ledger_holds_one_commit_and_refuses_the_task_a_second_time(registr
     result = strategy.start(make_grid(devices), plan)
     assert result.noisy_sum.tobytes() != sum_of(devices.values()).tobytes()
     assert [each.state for each in ledger.reservations()] == [RowKind.COMMIT]
-    with pytest.raises(Exception, match="reservation already"):
+    with pytest.raises(ReservationError, match="reservation already"):
         strategy.start(make_grid(devices), plan)
+    ledger.close()
+
+
+def test_killed_aggregator_over_counts_and_never_spends_twice(registry, clock, tmp_path):
+    """The process dies with the order on a device; the budget stays set aside for good."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    script = textwrap.dedent(
+        """
+        import os, sys
+        from aggregator.in_process import InProcessGrid
+        from aggregator.ledger import Ledger
+        from privacy.budget import Budget
+        from privacy.noise import GaussianNoise
+        from tests.aggregator import test_strategy as here
+        clock = here.ManualClock()
+        registry = here.ConsentRegistry("sqlite://")
+        devices = here.make_devices(here.Behaviour.HONEST)
+        ledger = Ledger(sys.argv[1], {"tests": Budget(epsilon=8.0, delta=1e-5)})
+        strategy = here.make_strategy(devices, ledger, registry, clock)
+        grid = InProcessGrid(dict.fromkeys(devices, lambda _: os._exit(9)))
+        strategy.start(grid, here.make_noisy_plan(here.make_order()))
+        """
+    )
+    died = subprocess.run(
+        [sys.executable, "-c", script, url], cwd=Path(__file__).parents[2], check=False
+    )
+    assert died.returncode == 9
+    budgets = {"tests": Budget(epsilon=8.0, delta=1e-5)}
+    ledger = Ledger(url, budgets)
+    assert [each.state for each in ledger.reservations()] == [RowKind.RESERVE]
+    assert ledger.spent("tests").epsilon_pld > 0.0
+    devices = make_devices(Behaviour.HONEST)
+    strategy = make_strategy(devices, ledger, registry, clock)
+    with pytest.raises(ReservationError):
+        strategy.start(make_grid(devices), make_noisy_plan(make_order()))
+    again = make_noisy_plan(make_order(task_id="2" * 32))
+    assert strategy.start(make_grid(devices), again).accepted == 1
+    assert len(ledger.spent("tests").events) == 2
     ledger.close()
 
 
@@ -470,6 +510,58 @@ def test_replies_after_closing_time_are_not_added(ledger, registry, clock):
     result = strategy.start(grid, make_plan(make_order()))
     assert result.accepted == 1
     assert dict(result.refusals) == {Refusal.LATE: 1, Refusal.NO_ANSWER: 1}
+
+
+class GatheringGrid(InProcessGrid):
+    """A grid whose second half of nodes checks in five seconds after the first."""
+
+    def __init__(self, devices, clock) -> None:
+        super().__init__(
+            {node_id: partial(handle_message, each.answer) for node_id, each in devices.items()}
+        )
+        self._clock = clock
+
+    def get_node_ids(self):
+        node_ids = super().get_node_ids()
+        late = self._clock.now_s() >= NOW_S + 5.0
+        return node_ids if late else node_ids[: len(node_ids) // 2]
+
+
+@pytest.mark.parametrize(
+    ("recruiting_s", "invited", "ends_s"), [(0.0, 2, 0), (3.0, 2, 3), (10.0, 4, 10)]
+)
+def test_nodes_that_check_in_while_the_task_recruits_are_invited(
+    recruiting_s, invited, ends_s, ledger, registry, clock
+):
+    devices = make_devices(*[Behaviour.HONEST] * 4)
+    result = make_strategy(devices, ledger, registry, clock).start(
+        GatheringGrid(devices, clock), make_plan(make_order(), recruiting_s=recruiting_s)
+    )
+    assert (result.invited, result.accepted) == (invited, invited)
+    assert not result.refusals
+    assert clock.at_s == pytest.approx(NOW_S + ends_s, abs=0.5)
+
+
+def test_task_that_recruits_waits_for_its_cohort_and_asks_nobody_else(ledger, registry, clock):
+    devices = make_devices(*[Behaviour.HONEST] * 4)
+    result = make_strategy(devices, ledger, registry, clock).start(
+        GatheringGrid(devices, clock),
+        make_plan(make_order(), recruiting_s=10.0),
+        node_ids=[FIRST_NODE + 3],
+    )
+    assert result.noisy_sum.tobytes() == sum_of([devices[FIRST_NODE + 3]]).tobytes()
+
+
+def test_grid_that_pushes_nothing_counts_nobody_twice(ledger, registry, clock):
+    class FullGrid(InProcessGrid):
+        def push_messages(self, messages):
+            return [None]
+
+    devices = make_devices(*[Behaviour.HONEST] * 3)
+    with pytest.raises(QuorumNotReachedError, match="no-answer 3"):
+        make_strategy(devices, ledger, registry, clock).start(
+            FullGrid(dict.fromkeys(devices)), make_plan(make_order())
+        )
 
 
 def test_progress_is_told_stage_by_stage(ledger, registry, clock):

@@ -41,11 +41,10 @@ from flwr.supercore.primitives.asymmetric import (
 from flwr.supercore.protobuf.client import ProtobufClient
 from flwr.superlink.grid import HttpGrid
 
-from aggregator import strategy as strategy_module
+from aggregator import envelope
 from aggregator.consents import ConsentRegistry
 from aggregator.errors import PortInUseError, SuperLinkError
 from aggregator.in_process import InProcessGrid
-from aggregator.scripted import EARLIER_TASK, EXPECTED, Behaviour, ScriptedDevice, SoftwareKey
 from aggregator.strategy import BoundedSumStrategy, TaskPlan
 from aggregator.superlink import control
 from aggregator.superlink.control import ControlRoom, SuperLinkGrid
@@ -63,6 +62,7 @@ from client_sdk.wire import Order, Refusal, SparseVector, TaskKind, sha256_hex
 from privacy.bounded_sum import BoundedSum
 from privacy.events import MechanismName, NoiseSource, ReleaseEvent
 from privacy.mechanisms import UnsafeNoNoise
+from simulations.scripted import EARLIER_TASK, EXPECTED, Behaviour, ScriptedDevice, SoftwareKey
 
 DIMENSION = 500
 KEY = SoftwareKey()
@@ -215,13 +215,17 @@ def wait_until_free(port: int, *, timeout_s: float = 20.0) -> bool:
 
 def test_flower_is_the_version_whose_internals_are_pinned():
     assert flwr.__version__.startswith("1.41.")
-    assert SUPERLINK_NODE_ID == strategy_module._SUPERLINK_NODE_ID
+    assert SUPERLINK_NODE_ID == envelope.SUPERLINK_NODE_ID
     unavailable = {
         ErrorCode.MESSAGE_UNAVAILABLE,
         ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
         ErrorCode.NODE_UNAVAILABLE,
     }
-    assert unavailable == strategy_module._UNAVAILABLE_CODES
+    assert unavailable == envelope.UNAVAILABLE_CODES
+
+
+def test_both_sides_agree_on_the_record_and_the_field():
+    assert (envelope.RECORD, envelope.FIELD) == (flower_device.RECORD, flower_device.FIELD)
 
 
 def test_flower_internals_have_the_shape_that_the_adapters_expect():

@@ -103,7 +103,7 @@ def test_simulation_rolls_out_to_every_device(assumed: dict[str, Any]) -> None:
     """Each device verified the release over HTTP, and ranks as the vectorised arm said."""
     rollout = assumed["rollout"]
     assert rollout["updated"] == PEOPLE
-    assert rollout["hits"] == rollout["hits_expected"]
+    assert rollout["same_lists"] == rollout["asked"] == PEOPLE
     assert assumed["example"]["before"] != assumed["example"]["after"]
 
 
@@ -130,7 +130,7 @@ def test_item_training_runs_its_rounds_through_the_devices(events: Path) -> None
     (release,) = [r for r in result["privacy"]["releases"] if r["arm"] == "together-eps-8"]
     assert release["tasks"] == ["item-counts", *["item-training"] * 3]
     assert release["epsilon"] == pytest.approx(8.0, rel=1e-3)
-    assert result["rollout"]["hits"] == result["rollout"]["hits_expected"]
+    assert result["rollout"]["same_lists"] == result["rollout"]["asked"] == PEOPLE
 
 
 def test_population_below_the_people_in_the_data_is_refused(events: Path) -> None:

@@ -58,7 +58,7 @@ def result() -> dict[str, Any]:
             "accepted": 668,
             "rejected": {"consent-withdrawn": 21, "not-finite": 13},
         },
-        "rollout": {"version": 2, "updated": 798, "hits": 160, "hits_expected": 161, "asked": 798},
+        "rollout": {"version": 2, "updated": 798, "hits": 160, "same_lists": 797, "asked": 798},
         "seconds": {"learning together": 41.3, "total": 66.1},
         "example": {
             "history": ["TEAPOT"],
