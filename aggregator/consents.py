@@ -7,7 +7,9 @@ Rules a reader can check line by line:
    stands. The database decides it in one statement, so two writers cannot undo a withdrawal.
 3. Nothing is cached: a withdrawal that another process records is seen by the next read, hence
    before the next contribution is added.
-4. A registry that cannot be read is an error, never a yes.
+4. A withdrawal is on the disk when `record` returns. A grant need not be: if the power fails, the
+   device shows it again with its next answer, and the wait would cost milliseconds a device.
+5. A registry that cannot be read is an error, never a yes.
 
 The caller has verified the receipts; nothing here knows a person, only public keys.
 """
@@ -76,9 +78,10 @@ class ConsentRegistry:
         backend = make_url(url).get_backend_name()
         if backend not in ("sqlite", "postgresql"):
             raise ValueError(f"expected an SQLite or PostgreSQL URL; got {backend}")
-        self._record = _upsert(sqlite.insert if backend == "sqlite" else postgresql.insert)
+        self._is_sqlite = backend == "sqlite"
+        self._record = _upsert(sqlite.insert if self._is_sqlite else postgresql.insert)
         self._engine: Engine = create_engine(url)
-        if backend == "sqlite":
+        if self._is_sqlite:
             event.listen(self._engine, "connect", _prepare_sqlite)
         with _as_registry_error():
             _METADATA.create_all(self._engine)
@@ -100,8 +103,15 @@ class ConsentRegistry:
             "issued_at_s": receipt.issued_at_s,
             "frame": frame,
         }
-        with _as_registry_error(), self._engine.begin() as connection:
+        with _as_registry_error(), self._engine.connect() as connection:
+            if receipt.granted or not self._is_sqlite:
+                connection.execute(self._record, row)
+                connection.commit()
+                return
+            connection.exec_driver_sql("PRAGMA synchronous=FULL")
             connection.execute(self._record, row)
+            connection.commit()
+            connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
 
     def standing(self, device: str, purpose: Purpose) -> Standing | None:
         """Return the latest answer of a device for a purpose, or None where there is none.
@@ -179,6 +189,6 @@ def _as_registry_error() -> Iterator[None]:
 def _prepare_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001  # SQLAlchemy's hook
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA busy_timeout=10000")
     cursor.close()

@@ -233,7 +233,8 @@ def serve(
     with listen(host, port) as listening:
         server = make_server(app, tls_certificate=tls_certificate, tls_key=tls_key)
         scheme = "http" if tls_certificate is None else "https"
-        on_ready(f"{scheme}://{host}:{listening.getsockname()[1]}")
+        shown = f"[{host}]" if ":" in host else host
+        on_ready(f"{scheme}://{shown}:{listening.getsockname()[1]}")
         server.run(sockets=[listening])
 
 

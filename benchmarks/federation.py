@@ -38,7 +38,7 @@ from simulations.scripted import ScriptedDevice, SoftwareKey
 
 TOP_ITEMS = 500
 HISTORY = 73
-CHUNK_PEOPLE = 200
+MEMORY_PEOPLE = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,7 @@ class Row:
     dimension: int
     seconds: float
     people_per_s: float
+    people_per_cpu_s: float
     device_share: float
     peak_mib: float | None = None
 
@@ -195,14 +196,17 @@ def measure(
 ) -> Row:
     """Warm up, time a run, and take the memory of a smaller one."""
     run(10)
+    before_s = time.process_time()
     seconds, device_s = run(people)
-    peak = peak_mib(lambda: run(CHUNK_PEOPLE))
+    cpu_s = time.process_time() - before_s
+    peak = peak_mib(lambda: run(MEMORY_PEOPLE))
     return Row(
         what=what,
         people=people,
         dimension=dimension,
         seconds=seconds,
         people_per_s=people / seconds,
+        people_per_cpu_s=people / cpu_s,
         device_share=device_s / seconds,
         peak_mib=peak,
     )
@@ -234,6 +238,7 @@ def measure_superlink(people: int, vector: SparseVector, folder: Path) -> Row:
         dimension=vector.dimension,
         seconds=result.seconds,
         people_per_s=result.accepted / result.seconds,
+        people_per_cpu_s=float("nan"),
         device_share=float("nan"),
     )
 
@@ -260,16 +265,22 @@ def measure_uploads(rng: np.random.Generator) -> list[Upload]:
 def print_rows(rows: list[Row]) -> None:
     """Print the table of rounds."""
     print(
-        f"{'round':<40} {'people':>7} {'dim':>8} {'s':>8} {'people/s':>9} {'devices':>8} {'MiB':>8}"
+        f"{'round':<40} {'people':>7} {'dim':>8} {'s':>8} {'people/s':>9} {'/CPU s':>8} "
+        f"{'devices':>8} {'MiB':>6}"
     )
     for row in rows:
-        share = "" if np.isnan(row.device_share) else f"{row.device_share:.0%}"
-        peak = "" if row.peak_mib is None else f"{row.peak_mib:.0f}"
         print(
             f"{row.what:<40} {row.people:>7,} {row.dimension:>8,} {row.seconds:>8.2f} "
-            f"{row.people_per_s:>9.1f} {share:>8} {peak:>8}"
+            f"{row.people_per_s:>9.1f} {_shown(row.people_per_cpu_s, '.1f'):>8} "
+            f"{_shown(row.device_share, '.0%'):>8} {_shown(row.peak_mib, '.0f'):>6}"
         )
-    print(f"MiB: peak of a separate run with {CHUNK_PEOPLE} people; 'devices': their share of s")
+    print("/CPU s: people for each second of processor time, which other programs stretch less")
+    print("devices: their share of the time; they run in the same process")
+    print(f"MiB: peak of a separate run with {MEMORY_PEOPLE} people")
+
+
+def _shown(value: float | None, how: str) -> str:
+    return "" if value is None or np.isnan(value) else format(value, how)
 
 
 def print_uploads(uploads: list[Upload]) -> None:

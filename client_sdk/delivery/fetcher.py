@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import zlib
 from collections.abc import Generator
 from typing import Final
 from urllib.parse import urlsplit
@@ -31,6 +32,8 @@ from client_sdk.delivery.release import Limits
 from client_sdk.version import SDK_VERSION
 
 _CHUNK_BYTES: Final = 256 * 1024
+_GZIP: Final = 31
+_ERROR_PIECES: Final = 4
 _HEADERS: Final = {"User-Agent": f"homebody/{SDK_VERSION}", "Accept-Encoding": "gzip"}
 
 
@@ -83,26 +86,56 @@ class BoundedFetcher(FetcherInterface):
             retries=urllib3.Retry(connect=1, read=1, redirect=0, status=0, other=0),
             timeout=urllib3.Timeout(self._limits.timeout_s),
         )
-        if response.status != 200:
-            response.drain_conn()
-            response.release_conn()
-            raise DownloadHTTPError(f"the server answered {response.status}", response.status)
-        return self._pieces(response, deadline_s)
+        raw = _raw_pieces(response, deadline_s)
+        if response.status == 200:
+            return _decoded(raw, response.headers.get("Content-Encoding", "identity").lower())
+        # Read to its end, a short answer leaves the connection usable; a long one closes it.
+        with contextlib.closing(raw):
+            for _ in zip(raw, range(_ERROR_PIECES), strict=False):
+                pass
+        raise DownloadHTTPError(f"the server answered {response.status}", response.status)
 
-    def _pieces(
-        self, response: urllib3.BaseHTTPResponse, deadline_s: float
-    ) -> Generator[bytes, None, None]:
-        try:
-            for piece in response.stream(_CHUNK_BYTES, decode_content=True):
-                if time.monotonic() > deadline_s:
-                    response.close()
-                    raise SlowRetrievalError("the download took too long")
-                yield piece
-        except urllib3.exceptions.HTTPError as error:
+
+def _raw_pieces(
+    response: urllib3.BaseHTTPResponse, deadline_s: float
+) -> Generator[bytes, None, None]:
+    whole = False
+    try:
+        # Not response.stream(): it waits for a whole chunk; a trickle would hold it for ever.
+        while piece := response.read1(_CHUNK_BYTES, decode_content=False):
+            if time.monotonic() > deadline_s:
+                raise SlowRetrievalError("the download took too long")
+            yield piece
+        whole = True
+    except urllib3.exceptions.HTTPError as error:
+        raise DownloadError("the answer broke off or is malformed") from error
+    finally:
+        if not whole:
             response.close()
-            raise DownloadError("the answer broke off or is malformed") from error
-        finally:
-            response.release_conn()
+        response.release_conn()
+
+
+def _decoded(raw: Generator[bytes, None, None], encoding: str) -> Generator[bytes, None, None]:
+    with contextlib.closing(raw):
+        if encoding == "identity":
+            yield from raw
+        elif encoding == "gzip":
+            yield from _decompressed(raw)
+        else:
+            raise DownloadError("an encoding that was not asked for")
+
+
+def _decompressed(raw: Generator[bytes, None, None]) -> Generator[bytes, None, None]:
+    decoder = zlib.decompressobj(wbits=_GZIP)
+    try:
+        for piece in raw:
+            yield decoder.decompress(piece, _CHUNK_BYTES)
+            while decoder.unconsumed_tail:
+                yield decoder.decompress(decoder.unconsumed_tail, _CHUNK_BYTES)
+    except zlib.error as error:
+        raise DownloadError("the compressed answer is malformed") from error
+    if not decoder.eof or decoder.unused_data:
+        raise DownloadError("the compressed answer is not whole")
 
 
 def _pool_for(server_url: str) -> urllib3.PoolManager:

@@ -36,7 +36,7 @@ from client_sdk.wire import MANIFEST_TARGET, ReleaseManifest, canonical_json, sh
 
 _RELEASES: Final = "releases"
 _WRITING: Final = ".writing-"
-_NAME: Final = re.compile(r"([1-9][0-9]{0,15})-([0-9a-f]{64})\.release")
+_NAME: Final = re.compile(r"([1-9][0-9]{0,15})-[0-9a-f]{64}\.release")
 _KEPT: Final = 2
 _MAGIC: Final = b"HBR1"
 _PREFIX: Final = struct.Struct(">4sI")
@@ -55,8 +55,8 @@ class ReleaseStore:
 
     def active(self) -> Release | None:
         """Return the newest kept release that is whole, or None. Never raises."""
-        for path, sha256 in self._newest_first():
-            release = _load(path, sha256)
+        for path in self._newest_first():
+            release = _load(path)
             if release is not None:
                 return release
         return None
@@ -68,24 +68,23 @@ class ReleaseStore:
             OSError: the disk refused; the old release stays in use.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        manifest = release.manifest.to_bytes()
-        place = self._folder / f"{release.manifest.version}-{sha256_hex(manifest)}.release"
-        _write_whole(place, pack_release(manifest, release.files))
+        place = self._folder / _name_of(release.manifest)
+        _write_whole(place, pack_release(release.manifest.to_bytes(), release.files))
         self._tidy(place)
 
-    def _newest_first(self) -> list[tuple[Path, str]]:
+    def _newest_first(self) -> list[Path]:
         try:
             paths = list(self._folder.iterdir())
         except OSError:
             return []
-        found = [(int(match[1]), path, match[2]) for path in paths if (match := _named(path))]
-        return [(path, sha256) for _, path, sha256 in sorted(found, reverse=True)]
+        found = [(int(match[1]), path) for path in paths if (match := _NAME.fullmatch(path.name))]
+        return [path for _, path in sorted(found, reverse=True)]
 
     def _tidy(self, newest: Path) -> None:
         """Keep the newest and the last whole one before it; delete everything else."""
         kept = [newest]
-        for path, sha256 in self._newest_first():
-            if path != newest and len(kept) < _KEPT and _load(path, sha256) is not None:
+        for path in self._newest_first():
+            if path != newest and len(kept) < _KEPT and _load(path) is not None:
                 kept.append(path)
         for path in self._folder.iterdir():
             if path not in kept:
@@ -126,18 +125,19 @@ def unpack_release(data: bytes) -> tuple[bytes, dict[str, bytes]]:
     return parts.pop(MANIFEST_TARGET), parts
 
 
-def _load(path: Path, sha256: str) -> Release | None:
+def _load(path: Path) -> Release | None:
     try:
-        manifest, files = unpack_release(path.read_bytes())
-        if sha256_hex(manifest) != sha256:
+        data, files = unpack_release(path.read_bytes())
+        manifest = ReleaseManifest.from_bytes(data)
+        if path.name != _name_of(manifest):
             return None
-        return Release(manifest=ReleaseManifest.from_bytes(manifest), files=files)
+        return Release(manifest=manifest, files=files)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
-def _named(path: Path) -> re.Match[str] | None:
-    return _NAME.fullmatch(path.name)
+def _name_of(manifest: ReleaseManifest) -> str:
+    return f"{manifest.version}-{sha256_hex(manifest.to_bytes())}.release"
 
 
 def _write_whole(place: Path, content: bytes) -> None:

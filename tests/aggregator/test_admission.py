@@ -162,6 +162,14 @@ def test_withdrawal_on_record_beats_an_older_grant_and_a_tie():
         assert admission.check_acceptance(NODE, device.answer(INVITATION)).refusal is reason
 
 
+def test_grant_that_is_admitted_goes_on_record():
+    device, consents = device_that(), MemoryConsents()
+    admission_of(device, consents=consents).check_acceptance(NODE, device.answer(INVITATION))
+    assert consents.standing(device.public_key_hex, Purpose.TRAIN) == Standing(
+        granted=True, issued_at_s=NOW_S - 10
+    )
+
+
 def test_withdrawal_after_acceptance_stops_the_contribution():
     device, consents = device_that(), MemoryConsents()
     admission = admission_of(device, consents=consents)

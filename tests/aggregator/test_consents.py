@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import event
 
 from aggregator.admission import Standing, supersedes
 from aggregator.consents import ConsentRegistry
@@ -16,6 +17,7 @@ from client_sdk.wire import ConsentReceipt, Purpose
 from simulations.scripted import SoftwareKey
 
 KEY = SoftwareKey()
+NORMAL, FULL = 1, 2
 RECEIPT = ConsentReceipt(
     receipt_id="4" * 32,
     device=KEY.public_key_hex,
@@ -104,6 +106,22 @@ def test_racing_writers_cannot_undo_a_withdrawal(url, registry):
     for thread in threads:
         thread.join()
     assert standing(registry) == Standing(granted=False, issued_at_s=140)
+
+
+def test_withdrawal_waits_for_the_disk_and_a_grant_does_not(registry):
+    told = []
+
+    @event.listens_for(registry._engine, "before_cursor_execute")
+    def note(connection, _, statement, *__):
+        held = connection.connection.dbapi_connection.execute("PRAGMA synchronous").fetchone()
+        told.append((statement.split()[0], held[0]))
+
+    record(registry)
+    assert told == [("INSERT", NORMAL)]
+    record(registry, granted=False)
+    assert told[1:] == [("PRAGMA", NORMAL), ("INSERT", FULL), ("PRAGMA", FULL)]
+    record(registry, issued_at_s=500)
+    assert told[-1] == ("INSERT", NORMAL)
 
 
 def test_damaged_evidence_is_an_error_not_a_yes(tmp_path, registry):
