@@ -142,7 +142,8 @@ def to_lattice(values: NDArray[np.float32], *, clip_norm: float) -> NDArray[np.i
     True
     """
     wide = values.astype(np.float64)
-    norm = math.sqrt(float(wide @ wide))
+    # A sum, not a BLAS dot: starting BLAS threads costs more than these few numbers.
+    norm = math.sqrt(float(np.square(wide).sum()))
     if not math.isfinite(norm):
         raise ContributionRejectedError(Refusal.NOT_FINITE)
     wide *= STEPS / max(norm, clip_norm)

@@ -20,8 +20,18 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest
+from flwr.proto.fleet_pb2 import (
+    PullMessagesRequest,
+    PushMessagesRequest,
+    RegisterNodeFleetRequest,
+)
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedResponse,
+    ObjectTree,
+    PullObjectResponse,
+)
 from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PullAppMessagesResponse
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -39,7 +49,10 @@ from flwr.supercore.primitives.asymmetric import (
     public_key_to_bytes,
 )
 from flwr.supercore.protobuf.client import ProtobufClient
+from flwr.supercore.run import Run
 from flwr.superlink.grid import HttpGrid
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from aggregator import envelope
 from aggregator.consents import ConsentRegistry
@@ -277,6 +290,20 @@ def test_node_with_an_unregistered_key_is_refused(site):
     private, _ = generate_key_pairs()
     with pytest.raises(NodeRefusedError, match="enrol the device again"):
         site.connection(private).exchange(lambda frame: frame, timeout_s=0.0)
+
+
+def test_node_cannot_register_itself_even_past_the_gate(site):
+    private, public = generate_key_pairs()
+    with (
+        FleetHttpClient.from_server_address(
+            site.inner.address,
+            insecure=False,
+            root_certificates=site.inner.root_certificates_pem,
+            interceptors=[NodeAuthHttpInterceptor(private, public)],
+        ) as client,
+        pytest.raises(httpx.HTTPStatusError),
+    ):
+        client.RegisterNode(RegisterNodeFleetRequest(public_key=public_key_to_bytes(public)))
 
 
 def test_node_with_a_revoked_key_is_refused(site):
@@ -577,6 +604,109 @@ def test_grid_takes_the_envelope_that_the_superlink_checked(site):
     assert reply.metadata.src_node_id == node_id
     assert reply.metadata.reply_to_message_id == message_ids[0]
     assert reply.content["homebody"]["frame"] == b"?"
+
+
+class FakeRuntime:
+    """The SuperLink's side of a grid, in memory: one reply, whose objects a test may hold back."""
+
+    def __init__(self, reply: Message) -> None:
+        with no_object_id_recompute():
+            reply.metadata.__dict__["_message_id"] = reply.object_id
+            self.tree = get_object_tree(reply)
+            self.objects = {
+                object_id: each.deflate()
+                for object_id, each in get_all_nested_objects(reply).items()
+            }
+            self.envelope = flower_device.message_to_proto(
+                flower_device.remove_content_from_message(reply)
+            )
+        self.missing: set[str] = set()
+        self.asked: list[list[str]] = []
+        self.pulled: list[str] = []
+        self.confirmed: list[str] = []
+
+    def PullMessages(self, request):  # noqa: N802  # Flower's name.
+        self.asked.append(list(request.message_ids))
+        found = [self.envelope] if request.message_ids else []
+        return PullAppMessagesResponse(
+            messages_list=found, message_object_trees=[self.tree for _ in found]
+        )
+
+    def PullObject(self, request):  # noqa: N802
+        self.pulled.append(request.object_id)
+        there = request.object_id not in self.missing
+        return PullObjectResponse(
+            object_found=True,
+            object_available=there,
+            object_content=self.objects[request.object_id] if there else b"",
+        )
+
+    def ConfirmMessageReceived(self, request):  # noqa: N802
+        self.confirmed.append(request.message_object_id)
+        return ConfirmMessageReceivedResponse()
+
+
+def _grid_over(content: RecordDict) -> tuple[SuperLinkGrid, FakeRuntime, str]:
+    """A SuperLink's grid with one reply waiting, without a SuperLink."""
+    message = Message(RecordDict({"r": ConfigRecord({"f": b"asked"})}), 5, "query")
+    InProcessGrid({}).push_messages([message])
+    runtime = FakeRuntime(Message(content, reply_to=message))
+    grid = SuperLinkGrid(SOMEWHERE, token="t")
+    grid.set_run(Run.create_empty(1))
+    grid._client = runtime
+    return grid, runtime, message.metadata.message_id
+
+
+def test_grid_downloads_nothing_of_a_reply_with_too_many_objects():
+    records = {str(n): ConfigRecord({"frame": bytes([n])}) for n in range(9)}
+    grid, runtime, message_id = _grid_over(RecordDict(records))
+    (reply,) = grid.pull_messages([message_id])
+    assert len(reply.content) == 0
+    assert runtime.pulled == []
+    assert len(runtime.confirmed) == 1
+
+
+def test_grid_waits_for_a_slow_upload_without_asking_for_the_reply_again():
+    grid, runtime, message_id = _grid_over(
+        RecordDict({"homebody": ConfigRecord({"frame": b"whole"})})
+    )
+    runtime.missing = {list(runtime.objects)[-1]}
+    assert grid.pull_messages([message_id]) == []
+    assert grid.pull_messages([message_id]) == []
+    assert runtime.confirmed == []
+    runtime.missing = set()
+    (reply,) = grid.pull_messages([message_id])
+    assert reply.content["homebody"]["frame"] == b"whole"
+    assert runtime.asked == [[message_id], [], []]
+    assert len(runtime.confirmed) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"Message , 0\x00"])
+def test_grid_hands_on_an_unreadable_reply_without_content(content):
+    grid, runtime, message_id = _grid_over(RecordDict({"homebody": ConfigRecord({"frame": b""})}))
+    runtime.objects = dict.fromkeys(runtime.objects, content)
+    (reply,) = grid.pull_messages([message_id])
+    assert len(reply.content) == 0
+    assert reply.metadata.reply_to_message_id == message_id
+
+
+def test_grid_does_not_take_another_record_for_the_content():
+    record = ConfigRecord({"frame": b"x"})
+    grid, runtime, message_id = _grid_over(RecordDict({"homebody": record}))
+    head, body = runtime.objects[runtime.tree.object_id].split(b"\x00", 1)
+    kind, _, length = head.split(b" ")
+    runtime.objects = {
+        runtime.tree.object_id: b" ".join([kind, record.object_id.encode(), length])
+        + b"\x00"
+        + body,
+        record.object_id: record.deflate(),
+    }
+    runtime.tree = ObjectTree(
+        object_id=runtime.tree.object_id, children=[ObjectTree(object_id=record.object_id)]
+    )
+    (reply,) = grid.pull_messages([message_id])
+    assert isinstance(reply.content, RecordDict)
+    assert len(reply.content) == 0
 
 
 # Starting, stopping, failing.

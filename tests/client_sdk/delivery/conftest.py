@@ -145,6 +145,7 @@ def hostile(site: Site) -> Iterator[HostileServer]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             found.asked.append((self.path, dict(self.headers)))
