@@ -152,7 +152,7 @@ class SuperLinkGrid(HttpGrid):
             raise
         except Exception:  # noqa: BLE001  # Flower's parsers raise anything on hostile bytes.
             return RecordDict()
-        return content if isinstance(content, RecordDict) else RecordDict()
+        return RecordDict() if content is None else content
 
     def _confirm(self, tree: ObjectTree) -> None:
         """Let the SuperLink forget the reply."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,7 @@ from client_sdk.wire import (
     TABLE_FILE,
 )
 
-KEY = "a" * 64
-BASE = {CATALOGUE_FILE: sample_catalogue().to_bytes(), POLICY_FILE: DEFAULT_POLICY.to_bytes()}
 QUICK = Limits(timeout_s=1.0, download_s=3.0)
-
-
-def with_model(table: bytes) -> dict[str, bytes]:
-    """The files of a release with a model."""
-    return {**BASE, TABLE_FILE: table, GRAPH_FILE: b"graph", CARD_FILE: b"{}"}
 
 
 class WallClock:
@@ -53,16 +46,29 @@ class Site:
     repository: Repository
     clock: WallClock
     url: str
+    key: str = "a" * 64
+    base: Mapping[str, bytes] = field(
+        default_factory=lambda: {
+            CATALOGUE_FILE: sample_catalogue().to_bytes(),
+            POLICY_FILE: DEFAULT_POLICY.to_bytes(),
+        }
+    )
 
     @property
     def metadata(self) -> Path:
         """The folder of the metadata."""
         return self.repository.directory / "metadata"
 
+    def files(self, table: bytes) -> dict[str, bytes]:
+        """The files of a release with a model."""
+        return {**self.base, TABLE_FILE: table, GRAPH_FILE: b"graph", CARD_FILE: b"{}"}
+
     def publish(self, table: bytes, **changes: Any) -> int:
         """Publish a release with a model; give its number."""
-        files = with_model(table)
-        manifest = self.repository.publish(**{"files": files, "aggregator_key": KEY, **changes})
+        files = self.files(table)
+        manifest = self.repository.publish(
+            **{"files": files, "aggregator_key": self.key, **changes}
+        )
         return manifest.version
 
     def target(self, name: str) -> Path:
