@@ -7,8 +7,8 @@ spent until it is voided, so a crash can over-count, never under-count.
 The order that keeps the guarantee:
 
 1. `reserve` before anyone is asked;
-2. `commit` before the noise is drawn (`BoundedSum.release`);
-3. `void` only where nothing was released; a committed reservation cannot be voided.
+2. `commit` before the noisy sum is handed to anyone;
+3. `void` only where nothing was handed out; a committed reservation cannot be voided.
 
 The chain: each row holds the SHA-256 of the row before it and of its own content. `verify` names
 the first row that does not fit, and every write verifies first, so a tampered ledger admits
@@ -168,7 +168,7 @@ class Ledger:
         return reservation
 
     def commit(self, reservation: str, accepted: int) -> None:
-        """Record that the release happens; call it before the noise is drawn.
+        """Record that the release happens; call it before the noisy sum is handed to anyone.
 
         Args:
             reservation: An open reservation.

@@ -15,7 +15,6 @@ from aggregator.learning import Learned
 from aggregator.ledger import Ledger
 from aggregator.registry import ReleaseRegistry
 from aggregator.repository import Repository
-from client_sdk.intelligence.table import RankerSettings, RankerTable
 from client_sdk.wire import (
     CARD_FILE,
     CATALOGUE_FILE,
@@ -26,6 +25,7 @@ from client_sdk.wire import (
     ConsentPolicy,
     ReleaseManifest,
 )
+from client_sdk.wire.table import RankerSettings, RankerTable
 from models.card import Guarantee, ModelCard, ParityReport
 from models.decoded import DecodedRanker
 from privacy.accounting import epsilon_pld

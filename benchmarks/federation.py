@@ -50,8 +50,8 @@ class Row:
     dimension: int
     seconds: float
     people_per_s: float
-    people_per_cpu_s: float
-    device_share: float
+    people_per_cpu_s: float | None = None
+    device_share: float | None = None
     peak_mib: float | None = None
 
 
@@ -238,8 +238,6 @@ def measure_superlink(people: int, vector: SparseVector, folder: Path) -> Row:
         dimension=vector.dimension,
         seconds=result.seconds,
         people_per_s=result.accepted / result.seconds,
-        people_per_cpu_s=float("nan"),
-        device_share=float("nan"),
     )
 
 
@@ -280,7 +278,7 @@ def print_rows(rows: list[Row]) -> None:
 
 
 def _shown(value: float | None, how: str) -> str:
-    return "" if value is None or np.isnan(value) else format(value, how)
+    return "" if value is None else format(value, how)
 
 
 def print_uploads(uploads: list[Upload]) -> None:
@@ -351,7 +349,7 @@ def main() -> None:
             "rounds": [asdict(row) for row in rows],
             "uploads": [asdict(each) for each in uploads],
         }
-        given.json.write_text(json.dumps(numbers, indent=2) + "\n")
+        given.json.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,8 @@ import numpy as np
 
 from client_sdk.errors import ReleaseRejectedError
 from client_sdk.intelligence.categories import ItemCategories
-from client_sdk.intelligence.history import FloatArray, History, IndexArray
+from client_sdk.intelligence.history import History, IndexArray
 from client_sdk.intelligence.ranker import history_vector, score_items, solve_private_vector
-from client_sdk.intelligence.table import RankerTable
 from client_sdk.intelligence.words import ItemWords
 from client_sdk.version import SDK_VERSION, read_version
 from client_sdk.wire import (
@@ -35,6 +34,7 @@ from client_sdk.wire import (
     ConsentPolicy,
     ReleaseManifest,
 )
+from client_sdk.wire.table import FloatArray, RankerTable
 
 _TOLERANCE: Final = 1e-4
 

@@ -81,7 +81,7 @@ def epsilon_rdp(events: Sequence[ReleaseEvent], delta: float) -> float:
 def epsilon_prv_bound(events: Sequence[ReleaseEvent], delta: float) -> float:
     """Return an upper bound of ε by Opacus' PRV accountant (Gopi et al. 2021, arXiv 2106.02848).
 
-    At most ``2e-3`` above the truth, and its δ error is a thousandth of δ.
+    Up to ε of 10 it lies at most ``2e-3`` above the truth; its δ error is a thousandth of δ.
     """
     trivial = _trivial(events, delta)
     return _prv(_multipliers(events), delta) if trivial is None else trivial

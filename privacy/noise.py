@@ -110,17 +110,23 @@ def normals_from_key(key: bytes, count: int) -> NDArray[np.float64]:
         chunk = values[start : start + 2 * _CHUNK_PAIRS]
         pairs = chunk.size // 2
         words = np.frombuffer(encryptor.update(zeros[: 16 * pairs]), dtype="<u8")
-        high = (words >> np.uint64(11)).astype(np.float64)
-        radius = high[:pairs]
-        radius += 1.0
-        radius *= _TO_UNIT
-        np.log(radius, out=radius)
-        radius *= -2.0
-        np.sqrt(radius, out=radius)
-        angle = high[pairs:]
-        angle *= _TO_TURN
-        np.cos(angle, out=chunk[:pairs])
-        np.sin(angle, out=chunk[pairs:])
-        chunk[:pairs] *= radius
-        chunk[pairs:] *= radius
+        _box_muller(words, out=chunk)
     return values[:count]
+
+
+def _box_muller(words: NDArray[np.uint64], *, out: NDArray[np.float64]) -> None:
+    """Turn random words into normals: radii from the first half, angles from the second."""
+    pairs = out.size // 2
+    high = (words >> np.uint64(11)).astype(np.float64)
+    radius = high[:pairs]
+    radius += 1.0
+    radius *= _TO_UNIT
+    np.log(radius, out=radius)
+    radius *= -2.0
+    np.sqrt(radius, out=radius)
+    angle = high[pairs:]
+    angle *= _TO_TURN
+    np.cos(angle, out=out[:pairs])
+    np.sin(angle, out=out[pairs:])
+    out[:pairs] *= radius
+    out[pairs:] *= radius

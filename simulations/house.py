@@ -168,7 +168,12 @@ class _LoopbackServer:
 
     def __init__(self, repository: Path) -> None:
         config = uvicorn.Config(
-            create_app(repository), host=_HOST, port=0, log_level="error", access_log=False, ws="none"
+            create_app(repository),
+            host=_HOST,
+            port=0,
+            log_level="error",
+            access_log=False,
+            ws="none",
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

@@ -27,8 +27,8 @@ from typing import Any, Final
 import numpy as np
 
 from client_sdk.intelligence.history import History, statistics_vector
-from client_sdk.intelligence.table import RankerSettings, RankerTable
 from client_sdk.wire import Order, SparseVector, TaskKind, pack_outer_product, packed_length
+from client_sdk.wire.table import RankerSettings, RankerTable
 
 MAX_TOP_ITEMS: Final = 4_096
 MAX_RANK: Final = 1_024
@@ -94,7 +94,7 @@ def encode_item_counts(order: Order, given: EncoderInput) -> SparseVector:
     """
     if order.payload:
         raise OrderOutOfBoundsError("item-counts has no payload")
-    items, values = statistics_vector(given.history)
+    items, values = statistics_vector(given.history, weighting="binary")
     if not items.size:
         raise TooLittleDataError("the history is empty")
     return SparseVector(
@@ -118,7 +118,13 @@ def encode_item_statistics(order: Order, given: EncoderInput) -> SparseVector:
     increasing = bool(np.all(rows[1:] > rows[:-1]))
     if not increasing or rows[0] < 0 or int(rows[-1]) >= given.n_items:
         raise OrderOutOfBoundsError("expected strictly increasing catalogue rows")
-    positions, values = statistics_vector(given.history, within=rows)
+    settings = given.settings or RankerSettings()
+    positions, values = statistics_vector(
+        given.history,
+        weighting=settings.weighting,
+        half_life_days=settings.half_life_days,
+        within=rows,
+    )
     if not positions.size:
         raise TooLittleDataError("none of the top items is in the history")
     return pack_outer_product(positions=positions, values=values, size=top_items)
@@ -133,7 +139,7 @@ def encode_item_training(order: Order, given: EncoderInput) -> SparseVector:
         OrderOutOfBoundsError: the payload is not a finite table, or does not fit the graph.
     """
     from client_sdk.intelligence.item_training import ItemTrainingTask, train_rows
-    from client_sdk.intelligence.litert import LiteRtModel, LiteRtUnavailableError
+    from client_sdk.intelligence.litert import LiteRtUnavailableError, load_shared
 
     if given.graph is None or given.settings is None:
         raise TaskUnavailableError("no model is active")
@@ -157,7 +163,7 @@ def encode_item_training(order: Order, given: EncoderInput) -> SparseVector:
         negatives=asked.negatives,
     )
     try:
-        model = LiteRtModel(given.graph)
+        model = load_shared(given.graph)
     except LiteRtUnavailableError as error:
         raise TaskUnavailableError("no LiteRT runtime is installed") from error
     if model.input_shapes("train")["rows"].shape[1:] != (asked.rank,):

@@ -11,8 +11,8 @@ from client_sdk.intelligence.ranker import (
     top_k,
 )
 from client_sdk.intelligence.reasons import Reason, contributions, explain, similar
-from client_sdk.intelligence.table import RankerSettings, RankerTable, ReleaseFormatError
 from client_sdk.intelligence.words import ItemWords
+from client_sdk.wire.table import RankerSettings, RankerTable, ReleaseFormatError
 
 __all__ = [
     "History",

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk.intelligence.history import FloatArray, IndexArray
+from client_sdk.intelligence.history import IndexArray
+from client_sdk.wire.table import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,19 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float32]
+from client_sdk.wire.table import WEIGHTINGS, FloatArray, Weighting
+
 IndexArray = npt.NDArray[np.int32]
 TimeArray = npt.NDArray[np.float64]
 
-Weighting = Literal["binary", "log"]
-"""How a count becomes a weight: ``binary`` is 1 for any count, ``log`` is log(1 + count)."""
-
-WEIGHTINGS: Final[tuple[Weighting, ...]] = ("binary", "log")
 DAY_S: Final = 86_400.0
 
 

@@ -19,10 +19,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk.intelligence.history import FloatArray, History, IndexArray
+from client_sdk.intelligence.history import History, IndexArray
 from client_sdk.intelligence.litert import SignatureModel
 from client_sdk.intelligence.ranker import history_vector, ridge_inverse
-from client_sdk.intelligence.table import RankerTable
+from client_sdk.wire.table import FloatArray, RankerTable
 
 _SEED_LIMIT: Final = 2**64
 
@@ -88,32 +88,27 @@ def train_rows(
     positives, u = _latest(table, history, room=shape[0] // (1 + task.negatives))
     if not len(positives):
         return RowDelta(items=np.zeros(0, np.int32), rows=np.zeros((0, table.rank), np.float32))
-    start: dict[int, FloatArray] = {}
-    current: dict[int, FloatArray] = {}
-    for step in range(task.steps):
-        drawn = sample_negatives(
+    drawn = [
+        sample_negatives(
             seed=task.seed,
             step=step,
             count=task.negatives * len(positives),
             n_items=table.n_items,
             avoid=history.items,
         )
-        used = np.concatenate([positives, drawn])
-        labels = np.concatenate([np.ones(len(positives)), np.zeros(len(drawn))])
-        weights = np.ones(len(used))
-        items, labels, weights = _merge(used, labels, weights)
-        for item in items.tolist():
-            start.setdefault(item, table.factors[item])
-            current.setdefault(item, table.factors[item])
-        rows = np.stack([current[item] for item in items.tolist()])
-        batch = pad_batch(shape[0], rows=rows, labels=labels, weights=weights)
+        for step in range(task.steps)
+    ]
+    touched = np.unique(np.concatenate([positives, *drawn])).astype(np.int32)
+    before = table.factors[touched]
+    rows = before.copy()
+    for negatives in drawn:
+        items, labels, weights = _merge(positives, negatives)
+        at = np.searchsorted(touched, items)
+        batch = pad_batch(shape[0], rows=rows[at], labels=labels, weights=weights)
         batch["vector"] = u
         batch["learning_rate"] = np.asarray(task.learning_rate, np.float32)
-        stepped = model.run("train", batch)["rows"]
-        current.update(zip(items.tolist(), stepped, strict=False))
-    touched = np.array(sorted(current), np.int32)
-    change = np.stack([current[item] - start[item] for item in touched.tolist()])
-    return RowDelta(items=touched, rows=change.astype(np.float32))
+        rows[at] = model.run("train", batch)["rows"][: len(items)]
+    return RowDelta(items=touched, rows=rows - before)
 
 
 def sample_negatives(
@@ -181,10 +176,10 @@ def _latest(table: RankerTable, history: History, *, room: int) -> tuple[IndexAr
 
 
 def _merge(
-    used: IndexArray, labels: npt.NDArray[Any], weights: npt.NDArray[Any]
-) -> tuple[IndexArray, npt.NDArray[Any], npt.NDArray[Any]]:
-    """Fold repeated negatives into one row each: their weights add up, their labels agree."""
-    items, first, inverse = np.unique(used, return_index=True, return_inverse=True)
-    folded = np.zeros(len(items), np.float64)
-    np.add.at(folded, inverse, weights)
-    return items.astype(np.int32), labels[first], folded
+    positives: IndexArray, negatives: IndexArray
+) -> tuple[IndexArray, FloatArray, FloatArray]:
+    """Give each item one row: its label, and how often it was drawn as its weight."""
+    used = np.concatenate([positives, negatives])
+    items, first, counts = np.unique(used, return_index=True, return_counts=True)
+    labels = (first < len(positives)).astype(np.float32)
+    return items.astype(np.int32), labels, counts.astype(np.float32)

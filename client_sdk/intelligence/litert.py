@@ -21,6 +21,7 @@ import importlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -193,3 +194,9 @@ def _import_runtime(name: str | None) -> Any:
         except ImportError:
             continue
     raise LiteRtUnavailableError("no LiteRT runtime found; install ai-edge-litert")
+
+
+@lru_cache(maxsize=2)
+def load_shared(data: bytes) -> LiteRtModel:
+    """Load a model once for all who use the same bytes; a `LiteRtModel` may be shared."""
+    return LiteRtModel(data)

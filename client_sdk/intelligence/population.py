@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from client_sdk.intelligence.categories import ItemCategories
-from client_sdk.intelligence.history import FloatArray, History, own_frequency
+from client_sdk.intelligence.history import History, own_frequency
 from client_sdk.intelligence.ranker import check_catalogue, history_vector, solve_private_vector
-from client_sdk.intelligence.table import RankerSettings, RankerTable
 from client_sdk.intelligence.words import ItemWords
+from client_sdk.wire.table import FloatArray, RankerSettings, RankerTable
 
 
 def solve_many(table: RankerTable, histories: Sequence[History]) -> FloatArray:

@@ -26,15 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk.intelligence.categories import ItemCategories
-from client_sdk.intelligence.history import (
-    FloatArray,
-    History,
-    IndexArray,
-    own_frequency,
-    statistics_vector,
-)
-from client_sdk.intelligence.table import RankerSettings, RankerTable, ReleaseFormatError
+from client_sdk.intelligence.history import History, IndexArray, own_frequency, statistics_vector
 from client_sdk.intelligence.words import ItemWords
+from client_sdk.wire.table import FloatArray, RankerSettings, RankerTable, ReleaseFormatError
 
 _LOWEST: Final = np.finfo(np.float32).min
 

@@ -8,10 +8,10 @@ from typing import Final, Literal
 import numpy as np
 
 from client_sdk.intelligence.categories import ItemCategories
-from client_sdk.intelligence.history import FloatArray, History, own_frequency
+from client_sdk.intelligence.history import History, own_frequency
 from client_sdk.intelligence.ranker import check_catalogue, history_vector, ridge_inverse, top_k
-from client_sdk.intelligence.table import RankerTable
 from client_sdk.intelligence.words import ItemWords
+from client_sdk.wire.table import FloatArray, RankerTable
 
 ReasonKind = Literal["rebuy", "because-of", "category", "popular"]
 

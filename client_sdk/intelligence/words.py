@@ -21,7 +21,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk.intelligence.history import FloatArray, IndexArray
+from client_sdk.intelligence.history import IndexArray
+from client_sdk.wire.table import FloatArray
 
 _WORD: Final = re.compile(r"[^\W\d_]{3,}")
 

@@ -144,10 +144,14 @@ def test_item_statistics_without_noise_decode_like_the_raw_histories(town: Town)
     """The real path, device to decoder, gives what all histories in one place would give."""
     learned = learn_item_statistics(town.campaign(epsilon=None), top_items=N_ITEMS)
 
-    vectors = np.zeros((N_DEVICES, N_ITEMS))
+    vectors, presence = np.zeros((2, N_DEVICES, N_ITEMS))
     for row, home in enumerate(town.devices.values()):
-        items, values = statistics_vector(home._history())
+        history, settings = home._history(), RankerSettings()
+        items, values = statistics_vector(
+            history, weighting=settings.weighting, half_life_days=settings.half_life_days
+        )
         vectors[row, items] = values
+        presence[row, items] = statistics_vector(history, weighting="binary")[1]
     gram = vectors.T @ vectors
     rows, columns = np.triu_indices(N_ITEMS)
     packed = gram[rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))
@@ -156,7 +160,7 @@ def test_item_statistics_without_noise_decode_like_the_raw_histories(town: Town)
         top_items=np.arange(N_ITEMS, dtype=np.int32),
         n_items=N_ITEMS,
         noise_std=0.0,
-        noisy_counts=vectors.sum(axis=0),
+        noisy_counts=presence.sum(axis=0),
     )
     ours, theirs = learned.ranker.factors, expected.factors
     np.testing.assert_allclose(ours @ ours.T, theirs @ theirs.T, atol=1e-5)
@@ -211,7 +215,7 @@ def test_item_training_on_devices_changes_the_table(tmp_path: Path, graph: bytes
             start=start,
             recipe=TrainingRecipe(rounds=3),
             cohort_of=lambda number: list(town.devices)[: 6 + number],
-            on_round=lambda number, state: seen.append(number),
+            on_round=lambda number, _: seen.append(number),
         )
         assert seen == [0, 1, 2]
         assert [task.invited for task in learned.tasks] == [12, 6, 7, 8]

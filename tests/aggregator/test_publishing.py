@@ -22,7 +22,6 @@ from aggregator.publishing import (
 from aggregator.registry import ReleaseRegistry
 from aggregator.repository import Repository
 from client_sdk.installed import install, self_test
-from client_sdk.intelligence.table import RankerSettings, RankerTable
 from client_sdk.testing import MemoryRelease, sample_catalogue
 from client_sdk.wire import (
     CARD_FILE,
@@ -32,6 +31,7 @@ from client_sdk.wire import (
     TaskKind,
     packed_length,
 )
+from client_sdk.wire.table import RankerSettings, RankerTable
 from models.card import ModelCard
 from models.decoded import DecodedRanker
 from privacy.budget import Budget
@@ -89,10 +89,7 @@ class Desk:
         """Read a release back, as a device would get it."""
         files = {
             name: (
-                self.repository.directory
-                / "targets"
-                / str(manifest.version)
-                / f"{sha256}.{name}"
+                self.repository.directory / "targets" / str(manifest.version) / f"{sha256}.{name}"
             ).read_bytes()
             for name, sha256 in manifest.files.items()
         }
@@ -134,9 +131,7 @@ def test_publisher_base_release_has_no_model(desk: Desk) -> None:
     assert [each.version for each in desk.registry.releases()] == [1]
 
 
-def test_publisher_learned_release_loads_and_proves_itself(
-    desk: Desk, graph: CheckedGraph
-) -> None:
+def test_publisher_learned_release_loads_and_proves_itself(desk: Desk, graph: CheckedGraph) -> None:
     """What a device reads back is what was learned, and its graph computes it."""
     desk.ledger.commit(desk.ledger.reserve(event(1)), 9)
     desk.ledger.commit(desk.ledger.reserve(event(2)), 9)

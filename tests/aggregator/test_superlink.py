@@ -761,6 +761,7 @@ def test_killed_parent_leaves_no_orphan(tmp_path):
     assert wait_until_free(port)
 
 
+@pytest.mark.slow
 def test_superlink_that_dies_during_the_round_voids_the_reservation(tmp_path, registry):
     (device,) = make_devices(Behaviour.HONEST)
     ledger = RecordingLedger()

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from client_sdk import Homebody
@@ -16,8 +17,12 @@ from client_sdk.testing import (
     sample_catalogue,
 )
 from client_sdk.wire import Catalogue
+from client_sdk.wire.table import RankerSettings, RankerTable
 
 OpenHome = Callable[..., Homebody]
+
+N_ITEMS = 40
+RANK = 6
 
 
 @pytest.fixture
@@ -84,3 +89,26 @@ def graph() -> bytes:
     """The exported ranker of rank 4 and batch 16; needs TensorFlow (the models extra)."""
     data: bytes = pytest.importorskip("models.export").export_ranker(rank=4, batch=16)
     return data
+
+
+@pytest.fixture
+def make_table() -> Callable[..., RankerTable]:
+    """Make a table in the factored EASE form, a quarter of it without factors."""
+
+    def make(seed: int = 0, **settings: object) -> RankerTable:
+        rng = np.random.default_rng(seed)
+        factors = (rng.standard_normal((N_ITEMS, RANK)) * 0.25).astype(np.float32)
+        # Shorter than 1, so that the self weight is the squared norm exactly, as EASE has it.
+        factors /= np.maximum(1.0, np.linalg.norm(factors, axis=1, keepdims=True) / 0.9)
+        factors[rng.permutation(N_ITEMS)[: N_ITEMS // 4]] = 0.0
+        self_weight = (factors**2).sum(axis=1)
+        return RankerTable.from_arrays(
+            factors=factors,
+            self_weight=self_weight,
+            scale=1.0 / (1.0 - self_weight),
+            bias=rng.standard_normal(N_ITEMS) * 0.01,
+            popularity=rng.random(N_ITEMS),
+            settings=RankerSettings(**settings),  # type: ignore[arg-type]
+        )
+
+    return make

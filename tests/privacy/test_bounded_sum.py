@@ -12,8 +12,12 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from client_sdk.wire import Refusal, SparseVector
-from privacy.bounded_sum import STEPS, BoundedSum, to_lattice
-from privacy.errors import AlreadyReleasedError, ContributionRejectedError
+from privacy.bounded_sum import MAX_CONTRIBUTIONS, STEPS, BoundedSum, to_lattice
+from privacy.errors import (
+    AlreadyReleasedError,
+    ContributionRejectedError,
+    SumOverflowError,
+)
 from privacy.events import MechanismName, NoiseSource
 from privacy.mechanisms import GaussianMechanism, UnsafeNoNoise
 from privacy.noise import GaussianNoise
@@ -58,6 +62,17 @@ class TestLattice:
         for clip in (clip_norm, np.nextafter(clip_norm, 0), np.nextafter(clip_norm, np.inf)):
             steps = to_lattice(values, clip_norm=float(clip))
             assert sum(int(step) ** 2 for step in steps) <= STEPS**2
+
+    @pytest.mark.parametrize("small", [1.0, 3.0, 11.0])
+    def test_norm_that_float64_rounds_down_to_the_bound_is_still_bounded(
+        self, small: float
+    ) -> None:
+        """√(2⁶⁰ + 1) is 2³⁰ in float64: only the check in integers sees that it is too long."""
+        values = np.array([2.0**30, small], np.float32)
+        assert float(np.linalg.norm(values.astype(np.float64))) == 2.0**30
+        steps = to_lattice(values, clip_norm=2.0**30)
+        assert sum(int(step) ** 2 for step in steps) <= STEPS**2
+        assert steps.tolist() == pytest.approx([STEPS, small], abs=1)
 
     @given(values=vectors, clip_norm=clip_norms)
     def test_vector_is_clipped_as_a_whole_to_within_one_step(
@@ -176,6 +191,14 @@ class TestBoundedSum:
             total.release(BrokenMechanism())
         with pytest.raises(AlreadyReleasedError):
             total.release(UnsafeNoNoise())
+
+    def test_full_sum_takes_nothing_more(self) -> None:
+        """Before int64 could overflow: 2^32 contributions of at most 2^30 steps, and the noise."""
+        assert MAX_CONTRIBUTIONS * STEPS + 2**53 < 2**63
+        total = BoundedSum(dimension=1, clip_norm=1.0)
+        total._count = MAX_CONTRIBUTIONS
+        with pytest.raises(SumOverflowError):
+            total.add(sparse(1.0))
 
     @pytest.mark.parametrize("clip_norm", [0.0, -1.0, math.nan, math.inf, 1e-200])
     def test_clip_norm_that_bounds_nothing_is_refused(self, clip_norm: float) -> None:

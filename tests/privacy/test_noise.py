@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from privacy.events import NoiseSource
-from privacy.noise import TAIL_SIGMA, GaussianNoise, normals_from_key
+from privacy.noise import TAIL_SIGMA, GaussianNoise, _box_muller, normals_from_key
 
 KEY = bytes(range(32))
 CHUNK_PAIRS = 8192
@@ -64,10 +64,12 @@ class TestNormalsFromKey:
         expected = [radius * math.cos(angle), radius * math.sin(angle)]
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
-    def test_largest_radius_is_the_stated_tail(self) -> None:
-        """The smallest uniform is 2^-53, never 0."""
-        assert pytest.approx(8.5718, abs=1e-3) == TAIL_SIGMA
-        assert math.sqrt(-2 * math.log(2.0**-53)) == pytest.approx(TAIL_SIGMA)
+    def test_extreme_words_give_the_stated_tail_and_zero(self) -> None:
+        """The smallest uniform is 2^-53, never 0: its logarithm is finite. The largest is 1."""
+        normals = np.empty(4)
+        _box_muller(np.array([0, 2**64 - 1, 0, 0], np.uint64), out=normals)
+        assert normals.tolist() == [TAIL_SIGMA, 0.0, 0.0, 0.0]
+        assert pytest.approx(8.5716, abs=1e-3) == TAIL_SIGMA
 
 
 class TestStatistics:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,6 @@ from client_sdk.wire import CATALOGUE_FILE, TABLE_FILE, sha256_hex
 
 if TYPE_CHECKING:
     from tests.client_sdk.delivery.conftest import HostileServer, MakeDelivery, Site
-
-Handler = http.server.BaseHTTPRequestHandler
-DAY_S = 24 * 3600.0
 
 
 def table_of(delivery: Delivery) -> bytes | None:

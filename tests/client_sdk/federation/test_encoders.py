@@ -43,7 +43,7 @@ def test_item_counts_vector_has_unit_norm(aggregator: FakeAggregator, catalogue:
     assert vector.indices.tolist() == [1, 3, 6]
     assert vector.dimension == order.dimension == 8
     assert vector.norm() == pytest.approx(1.0, abs=1e-6)
-    assert vector.values[1] > vector.values[0]
+    assert len(set(vector.values.tolist())) == 1  # each item once, however often it was bought
 
 
 def test_item_statistics_is_the_outer_product_over_the_top_items(

@@ -5,34 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from client_sdk.intelligence import History, ItemCategories, ItemWords, RankerSettings, RankerTable
+from client_sdk.intelligence import History, ItemCategories, ItemWords
 
 N_ITEMS = 40
-RANK = 6
 NOW_S = 1.0e9
-
-
-@pytest.fixture
-def make_table() -> Callable[..., RankerTable]:
-    """Make a table in the factored EASE form, a quarter of it without factors."""
-
-    def make(seed: int = 0, **settings: object) -> RankerTable:
-        rng = np.random.default_rng(seed)
-        factors = (rng.standard_normal((N_ITEMS, RANK)) * 0.25).astype(np.float32)
-        # Shorter than 1, so that the self weight is the squared norm exactly, as EASE has it.
-        factors /= np.maximum(1.0, np.linalg.norm(factors, axis=1, keepdims=True) / 0.9)
-        factors[rng.permutation(N_ITEMS)[: N_ITEMS // 4]] = 0.0
-        self_weight = (factors**2).sum(axis=1)
-        return RankerTable.from_arrays(
-            factors=factors,
-            self_weight=self_weight,
-            scale=1.0 / (1.0 - self_weight),
-            bias=rng.standard_normal(N_ITEMS) * 0.01,
-            popularity=rng.random(N_ITEMS),
-            settings=RankerSettings(**settings),  # type: ignore[arg-type]
-        )
-
-    return make
 
 
 @pytest.fixture

@@ -26,7 +26,12 @@ from typing import Any, Final, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk.intelligence.history import WEIGHTINGS, FloatArray, Weighting
+FloatArray = npt.NDArray[np.float32]
+
+Weighting = Literal["binary", "log"]
+"""What a count is worth in a history vector: 1, or log(1 + count)."""
+
+WEIGHTINGS: Final[tuple[Weighting, ...]] = ("binary", "log")
 
 Form = Literal["project", "ridge"]
 """How u follows from x: ``project`` is u = x F, ``ridge`` solves for u on the history's rows."""
