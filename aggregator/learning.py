@@ -29,11 +29,16 @@ from models.item_training import (
     TrainingState,
     apply_sum,
     decode_trained,
+    gathered_noise_std,
 )
 from privacy.events import ReleaseEvent
 
 COUNTS_SHARE: Final = 0.1
 """Share of ρ that pays for the item counts; chosen by ``python -m simulations.tune``."""
+
+TRAINING_RIDGE: Final = 1.0
+"""Penalty of the private vector's solve in the trained form; chosen by
+``python -m simulations.tune_training``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +117,8 @@ def learn_item_statistics(
 class TrainingRecipe:
     """What every device does in every round of item training, and how the server steps.
 
+    The defaults were chosen on validation by ``python -m simulations.tune_training``.
+
     Attributes:
         rounds: One release each; at least 1.
         steps: Gradient steps on the device a round.
@@ -124,10 +131,10 @@ class TrainingRecipe:
     """
 
     rounds: int
-    steps: int = 3
-    device_learning_rate: float = 0.5
+    steps: int = 1
+    device_learning_rate: float = 0.3
     negatives: int = 4
-    ridge: float = 0.1
+    ridge: float = TRAINING_RIDGE
     clip_norm: float = CLIP_NORM
     optimizer: ServerOptimizer = field(default_factory=ServerOptimizer)
     seed: int = 0
@@ -194,4 +201,12 @@ def learn_item_training(
         tasks.append(TaskRecord.of(result))
         if on_round is not None:
             on_round(number, state)
-    return Learned(ranker=decode_trained(state, counts.noisy_sum), tasks=tuple(tasks))
+    noise_std = tasks[-1].event.noise_std / campaign.report_goal
+    ranker = decode_trained(
+        state,
+        counts.noisy_sum,
+        table_noise_std=gathered_noise_std(
+            noise_std=noise_std, rounds=recipe.rounds, optimizer=recipe.optimizer
+        ),
+    )
+    return Learned(ranker=ranker, tasks=tuple(tasks))

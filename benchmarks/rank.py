@@ -3,8 +3,8 @@
     python -m benchmarks.rank [--json FILE]
 
 A store on disk, consent, 140 purchases and a release of rank 32: what an app calls. The peer is
-``factors @ vector`` and ``argpartition``, with a vector that is there already: no history, no rules,
-no reasons, no names. Both are timed call by call, in turns, in one process.
+``factors @ vector`` and ``argpartition``, with a vector that is there already: no history, no
+rules, no reasons, no names. Both are timed call by call, in turns, in one process.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     graph = export_checked_graph(RANK).data
     rows = [measure(size, graph) for size in SIZES]
-    print(
-        f"{'items':>8}{'rank p50':>12}{'rank p99':>12}{'numpy p50':>12}{'numpy p99':>12}{'ratio':>8}"
-    )
+    columns = ("rank p50", "rank p99", "numpy p50", "numpy p99")
+    print(f"{'items':>8}" + "".join(f"{name:>12}" for name in columns) + f"{'ratio':>8}")
     for row in rows:
         print(
             f"{row['items']:>8,}{row['rank_p50_us']:>9.0f} µs{row['rank_p99_us']:>9.0f} µs"

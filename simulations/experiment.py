@@ -29,6 +29,7 @@ from aggregator.campaign import PrivacyTarget, TaskRecord, UnsafeNoPrivacy, refu
 from aggregator.in_process import InProcessGrid
 from aggregator.learning import (
     COUNTS_SHARE,
+    TRAINING_RIDGE,
     Learned,
     TrainingRecipe,
     learn_item_statistics,
@@ -57,6 +58,8 @@ from simulations.settings import DemoSettings, SettingsError, SimulationSettings
 
 NO_NOISE_ARM: Final = "together-no-noise"
 AS_IS: Final = "-as-is"
+# Chosen by `python -m simulations.tune_training`.
+TRAINED: Final = RankerSettings(form="ridge", ridge=TRAINING_RIDGE, together_weight=0.01)
 TRAINING_RANK: Final = 32
 CENTRAL_RIDGE: Final = 4.0  # chosen by `python -m simulations.tune`
 MAX_TOP_ITEMS: Final = 4_096
@@ -213,7 +216,7 @@ class _Experiment:
 
     @property
     def _ranker_settings(self) -> RankerSettings:
-        return RankerSettings(form="ridge") if self._training else RankerSettings()
+        return TRAINED if self._training else RankerSettings()
 
     @property
     def _plans(self) -> list[_Plan]:

@@ -115,7 +115,9 @@ def run_superlink_round(data: LoadedData, progress: Progress) -> dict[str, Any]:
         )
         house.publisher.publish_base()
         progress.stage("32 devices fetch the first release", total=HONEST + len(EXPECTED))
-        cast = _make_cast(folder, house, split, data, stack, progress.step)
+        cast = _make_cast(
+            folder, house=house, split=split, data=data, stack=stack, tick=progress.step
+        )
         consents = stack.enter_context(ConsentRegistry(f"sqlite:///{folder / 'consents.db'}"))
         progress.stage("starting a SuperLink with TLS and node keys")
         # The order is open from here; the SuperLink needs a few seconds of it to start.
@@ -138,6 +140,7 @@ def run_superlink_round(data: LoadedData, progress: Progress) -> dict[str, Any]:
 
 def _make_cast(
     folder: Path,
+    *,
     house: House,
     split: Split,
     data: LoadedData,

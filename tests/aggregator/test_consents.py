@@ -32,26 +32,31 @@ RECEIPT = ConsentReceipt(
 
 @pytest.fixture
 def url(tmp_path):
+    """Give the address of a database file that does not exist yet."""
     return f"sqlite:///{tmp_path / 'consents.db'}"
 
 
 @pytest.fixture
 def registry(url):
+    """Give an open registry on a fresh file, and close it afterwards."""
     with ConsentRegistry(url) as opened:
         yield opened
 
 
 def record(registry: ConsentRegistry, **changes) -> ConsentReceipt:
+    """Sign `RECEIPT` with the changes, record it and give it back for comparison."""
     receipt = replace(RECEIPT, **changes)
     registry.record(receipt, receipt.to_bytes(KEY))
     return receipt
 
 
 def standing(registry: ConsentRegistry) -> Standing | None:
+    """Give what the registry says about the one device of these tests."""
     return registry.standing(KEY.public_key_hex, Purpose.TRAIN)
 
 
 def test_empty_registry_knows_nothing(registry):
+    """A device that never answered has neither a standing nor evidence."""
     assert standing(registry) is None
     assert registry.evidence(KEY.public_key_hex, Purpose.TRAIN) is None
 
@@ -61,6 +66,7 @@ def test_empty_registry_knows_nothing(registry):
     list(itertools.product([(100, True), (100, False), (101, True), (101, False)], repeat=2)),
 )
 def test_database_decides_as_the_rule_does(registry, first, second):
+    """The rule is written twice, in SQL and in Python, and both must agree on every order."""
     held, newer = (
         record(registry, issued_at_s=at_s, granted=granted) for at_s, granted in (first, second)
     )
@@ -72,12 +78,14 @@ def test_database_decides_as_the_rule_does(registry, first, second):
 
 
 def test_purposes_are_kept_apart(registry):
+    """A newer no to statistics leaves the yes to training as it was."""
     record(registry)
     record(registry, purpose=Purpose.STATISTICS, granted=False, issued_at_s=200)
     assert standing(registry).granted
 
 
 def test_receipt_survives_a_restart(url):
+    """A withdrawal is on disk once it is recorded, so that a restart cannot forget it."""
     with ConsentRegistry(url) as first:
         record(first, granted=False)
     with ConsentRegistry(url) as second:
@@ -85,6 +93,7 @@ def test_receipt_survives_a_restart(url):
 
 
 def test_withdrawal_by_another_process_is_seen_by_the_next_read(url, registry):
+    """Nothing is cached: a no given elsewhere stops a round that is already running."""
     record(registry)
     assert standing(registry).granted
     with ConsentRegistry(url) as console:
@@ -93,9 +102,11 @@ def test_withdrawal_by_another_process_is_seen_by_the_next_read(url, registry):
 
 
 def test_racing_writers_cannot_undo_a_withdrawal(url, registry):
+    """The newest answer is a no, and it stands however four writers interleave."""
     frames = [(replace(RECEIPT, issued_at_s=100 + n, granted=n != 40), n) for n in range(41)]
 
     def write(numbers):
+        """Record one thread's share over a connection of its own."""
         with ConsentRegistry(url) as mine:
             for receipt, _ in numbers:
                 mine.record(receipt, receipt.to_bytes(KEY))
@@ -109,10 +120,12 @@ def test_racing_writers_cannot_undo_a_withdrawal(url, registry):
 
 
 def test_withdrawal_waits_for_the_disk_and_a_grant_does_not(registry):
+    """A no must survive a power cut; a lost yes harms nobody and is not worth the wait."""
     told = []
 
     @event.listens_for(registry._engine, "before_cursor_execute")
     def note(connection, _, statement, *__):
+        """Note each statement with the sync level that it ran under."""
         held = connection.connection.dbapi_connection.execute("PRAGMA synchronous").fetchone()
         told.append((statement.split()[0], held[0]))
 
@@ -125,6 +138,7 @@ def test_withdrawal_waits_for_the_disk_and_a_grant_does_not(registry):
 
 
 def test_damaged_evidence_is_an_error_not_a_yes(tmp_path, registry):
+    """A stored frame that no longer reads must never be taken for consent."""
     record(registry)
     with sqlite3.connect(tmp_path / "consents.db") as raw:
         raw.execute("UPDATE consent_receipts SET frame = x'00'")
@@ -134,6 +148,7 @@ def test_damaged_evidence_is_an_error_not_a_yes(tmp_path, registry):
 
 
 def test_evidence_of_somebody_else_is_an_error(tmp_path, registry):
+    """A row moved to another device is found out, because the signed frame names its owner."""
     record(registry)
     with sqlite3.connect(tmp_path / "consents.db") as raw:
         raw.execute("UPDATE consent_receipts SET device = ?", ("0" * 64,))
@@ -143,6 +158,7 @@ def test_evidence_of_somebody_else_is_an_error(tmp_path, registry):
 
 
 def test_lost_database_is_an_error_not_a_yes(tmp_path, registry):
+    """Without the records nobody can tell who withdrew, so no task may go on."""
     with sqlite3.connect(tmp_path / "consents.db") as raw:
         raw.execute("DROP TABLE consent_receipts")
     raw.close()
@@ -151,5 +167,6 @@ def test_lost_database_is_an_error_not_a_yes(tmp_path, registry):
 
 
 def test_another_kind_of_database_is_a_mistake():
+    """A database whose upsert was never tested is refused at once, by name."""
     with pytest.raises(ValueError, match="SQLite or PostgreSQL"):
         ConsentRegistry("mysql://localhost/consents")

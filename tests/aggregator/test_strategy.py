@@ -53,9 +53,11 @@ class ManualClock:
         self.at_s = float(NOW_S)
 
     def now_s(self) -> float:
+        """Give the time that the test has reached."""
         return self.at_s
 
     def sleep(self, seconds: float) -> None:
+        """Advance at once, and by a little at least, so that waiting loops end."""
         self.at_s += max(seconds, 0.001)
 
 
@@ -68,37 +70,44 @@ class RecordingLedger:
     fails_to_commit: bool = False
 
     def reserve(self, event: ReleaseEvent) -> str:
+        """Note the call, and refuse where the test says so."""
         self.calls.append("reserve")
         if self.refuses is not None:
             raise self.refuses
         return "reservation"
 
     def commit(self, reservation: str, accepted: int) -> None:
+        """Note how many were accepted, and fail afterwards where the test says so."""
         self.calls.append(f"commit {accepted}")
         if self.fails_to_commit:
             raise OSError("disk full")
 
     def void(self, reservation: str, reason: str) -> None:
+        """Note the reason that the reservation was given up for."""
         self.calls.append(f"void {reason}")
 
 
 @pytest.fixture
 def clock():
+    """Give a clock that stands still at `NOW_S`."""
     return ManualClock()
 
 
 @pytest.fixture
 def ledger():
+    """Give a ledger that agrees to everything and remembers the order of the calls."""
     return RecordingLedger()
 
 
 @pytest.fixture
 def registry(tmp_path):
+    """Give a real consent registry on a fresh file, and close it afterwards."""
     with ConsentRegistry(f"sqlite:///{tmp_path / 'consents.db'}") as opened:
         yield opened
 
 
 def make_order(*, dimension: int = DIMENSION, task_id: str = "1" * 32, payload: bytes = b"rows"):
+    """Give an order that is open for ten minutes."""
     return Order(
         task_id=task_id,
         kind=TaskKind.ITEM_STATISTICS,
@@ -117,6 +126,7 @@ def make_order(*, dimension: int = DIMENSION, task_id: str = "1" * 32, payload: 
 
 
 def make_plan(order: Order, *, quorum: int = 1, noise_multiplier: float = 0.0, **options):
+    """Give a plan whose event matches the order, without noise by default: sums are exact."""
     noisy = noise_multiplier > 0.0
     event = ReleaseEvent(
         kind=order.kind,
@@ -134,12 +144,14 @@ def make_plan(order: Order, *, quorum: int = 1, noise_multiplier: float = 0.0, *
 
 
 def make_noisy_plan(order: Order) -> TaskPlan:
+    """Give a plan with production noise."""
     plan = make_plan(order, noise_multiplier=2.0)
     event = replace(plan.event, noise_source=NoiseSource.OPERATING_SYSTEM)
     return replace(plan, event=event, noise=GaussianNoise.from_system())
 
 
 def make_devices(*behaviours: Behaviour, dimension: int = DIMENSION) -> dict[int, ScriptedDevice]:
+    """Give one consenting device per behaviour, on consecutive nodes, each with its own vector."""
     rng = np.random.default_rng(5)
     other = SoftwareKey()
     devices = {}
@@ -155,6 +167,7 @@ def make_devices(*behaviours: Behaviour, dimension: int = DIMENSION) -> dict[int
 
 
 def make_strategy(devices, ledger, registry, clock, **options) -> BoundedSumStrategy:
+    """Give a strategy that has all the devices enrolled and lives by the manual clock."""
     return BoundedSumStrategy(
         signer=KEY,
         ledger=ledger,
@@ -168,6 +181,7 @@ def make_strategy(devices, ledger, registry, clock, **options) -> BoundedSumStra
 
 
 def make_grid(devices, **options) -> InProcessGrid:
+    """Give a grid whose nodes answer as the phone's code would."""
     return InProcessGrid(
         {node_id: partial(handle_message, each.answer) for node_id, each in devices.items()},
         **options,
@@ -175,6 +189,7 @@ def make_grid(devices, **options) -> InProcessGrid:
 
 
 def sum_of(devices) -> np.ndarray:
+    """Give the noiseless clipped sum, computed without the strategy, to compare with."""
     total = BoundedSum(dimension=DIMENSION, clip_norm=1.0)
     for device in devices:
         total.add(device.vector)
@@ -189,10 +204,12 @@ class WrappedGrid(InProcessGrid):
         self._tamper = tamper
 
     def pull_messages(self, message_ids):
+        """Hand the replies on as the test has tampered with them."""
         return self._tamper(super().pull_messages(message_ids))
 
 
 def test_honest_devices_are_summed_exactly_and_committed(ledger, registry, clock):
+    """Transport and admission change no bit of the sum, and the ledger hears the true count."""
     devices = make_devices(*[Behaviour.HONEST] * 8)
     result = make_strategy(devices, ledger, registry, clock).start(
         make_grid(devices), make_plan(make_order())
@@ -206,6 +223,7 @@ def test_honest_devices_are_summed_exactly_and_committed(ledger, registry, clock
 
 @pytest.mark.parametrize("hostile", [b for b in Behaviour if EXPECTED[b] is not None])
 def test_hostile_device_is_counted_and_leaves_the_sum_unmoved(hostile, ledger, registry, clock):
+    """Whatever one device does, the others' sum is the same to the bit."""
     devices = make_devices(Behaviour.HONEST, hostile, Behaviour.HONEST)
     result = make_strategy(devices, ledger, registry, clock).start(
         make_grid(devices), make_plan(make_order())
@@ -217,6 +235,7 @@ def test_hostile_device_is_counted_and_leaves_the_sum_unmoved(hostile, ledger, r
 
 
 def test_all_hostile_kinds_at_once_leave_the_sum_unmoved(ledger, registry, clock):
+    """Attacks do not help one another, and every device is accounted for once."""
     kinds = [b for b in Behaviour if b is not Behaviour.EXAGGERATES]
     devices = make_devices(*kinds, *[Behaviour.HONEST] * 4)
     result = make_strategy(devices, ledger, registry, clock).start(
@@ -228,6 +247,7 @@ def test_all_hostile_kinds_at_once_leave_the_sum_unmoved(ledger, registry, clock
 
 
 def test_exaggerating_device_moves_the_sum_by_the_clip_norm_at_most(ledger, registry, clock):
+    """Clipping on the server bounds a liar's influence, which the privacy proof rests on."""
     devices = make_devices(Behaviour.HONEST, Behaviour.EXAGGERATES)
     result = make_strategy(devices, ledger, registry, clock).start(
         make_grid(devices), make_plan(make_order())
@@ -237,10 +257,12 @@ def test_exaggerating_device_moves_the_sum_by_the_clip_norm_at_most(ledger, regi
 
 
 def test_order_goes_only_to_devices_that_accepted(ledger, registry, clock):
+    """A device without valid consent sees the invitation and never the order itself."""
     devices = make_devices(Behaviour.HONEST, Behaviour.REFUSES_CONSENT, Behaviour.OTHER_POLICY)
     seen = []
 
     def watched(device, frame):
+        """Answer, and note which device was shown which frame."""
         seen.append((device.behaviour, read_frame(frame).kind))
         return device.answer(frame)
 
@@ -254,10 +276,12 @@ def test_order_goes_only_to_devices_that_accepted(ledger, registry, clock):
 
 
 def test_withdrawal_elsewhere_stops_an_upload_that_is_under_way(ledger, registry, clock):
+    """A no that arrives after the answer was computed still keeps it out of the sum."""
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
     leaver = devices[FIRST_NODE]
 
     def answer_then_withdraw(frame):
+        """Contribute, and withdraw in the registry before the answer is read."""
         said = leaver.answer(frame)
         if read_frame(frame).kind is FrameKind.ORDER:
             receipt = ConsentReceipt(
@@ -285,10 +309,12 @@ def test_withdrawal_elsewhere_stops_an_upload_that_is_under_way(ledger, registry
 
 
 def test_spent_budget_asks_nobody(ledger, registry, clock):
+    """The budget is reserved first, so that no data moves for a release that may not happen."""
     devices = make_devices(Behaviour.HONEST)
     ledger.refuses = BudgetExhaustedError("nothing left")
 
     def never(_):
+        """Fail if a device is called."""
         raise AssertionError("somebody was asked")
 
     with pytest.raises(BudgetExhaustedError):
@@ -299,6 +325,7 @@ def test_spent_budget_asks_nobody(ledger, registry, clock):
 
 
 def test_missing_quorum_voids_and_publishes_nothing(ledger, registry, clock):
+    """Too few people give no result, and the error says why each of the others is missing."""
     devices = make_devices(Behaviour.HONEST, Behaviour.NOT_A_NUMBER)
     with pytest.raises(QuorumNotReachedError, match="not-finite 1") as caught:
         make_strategy(devices, ledger, registry, clock).start(
@@ -310,9 +337,11 @@ def test_missing_quorum_voids_and_publishes_nothing(ledger, registry, clock):
 
 @pytest.mark.parametrize("error", [RuntimeError("network"), KeyboardInterrupt()])
 def test_any_error_voids_the_reservation(error, ledger, registry, clock):
+    """Nothing was released, so the budget comes back, even after Ctrl-C."""
     devices = make_devices(Behaviour.HONEST)
 
     def broken(_):
+        """Break the round from inside the grid."""
         raise error
 
     with pytest.raises(type(error)):
@@ -323,6 +352,7 @@ def test_any_error_voids_the_reservation(error, ledger, registry, clock):
 
 
 def test_commit_that_fails_publishes_nothing_and_keeps_the_cost(ledger, registry, clock):
+    """Nobody knows if the commit was stored, so it is not voided and no sum is handed out."""
     devices = make_devices(Behaviour.HONEST)
     ledger.fails_to_commit = True
     with pytest.raises(OSError, match="disk full"):
@@ -333,10 +363,12 @@ def test_commit_that_fails_publishes_nothing_and_keeps_the_cost(ledger, registry
 
 
 def test_noise_is_drawn_only_after_the_commit(ledger, registry, clock):
+    """The cost is on the books before the release exists, so that no crash gives a free one."""
     devices = make_devices(Behaviour.HONEST)
     plan = make_plan(make_order(), noise_multiplier=1.0)
 
     def next_key() -> bytes:
+        """Note the draw among the ledger's calls."""
         ledger.calls.append("draw")
         return bytes(32)
 
@@ -347,6 +379,7 @@ def test_noise_is_drawn_only_after_the_commit(ledger, registry, clock):
 
 
 def test_real_ledger_holds_one_commit_and_refuses_the_task_a_second_time(registry, clock, tmp_path):
+    """One task is one release: repeating it would give a second look at the same data."""
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
     plan = make_noisy_plan(make_order())
     ledger = Ledger(
@@ -401,6 +434,7 @@ def test_killed_aggregator_over_counts_and_never_spends_twice(registry, clock, t
 
 
 def test_noise_of_another_source_is_refused_before_the_ledger_is_asked(ledger, registry, clock):
+    """The event that is charged must describe the noise that is added."""
     devices = make_devices(Behaviour.HONEST)
     plan = replace(make_plan(make_order()), noise=GaussianNoise.from_system())
     with pytest.raises(NoiseSourceError):
@@ -409,6 +443,7 @@ def test_noise_of_another_source_is_refused_before_the_ledger_is_asked(ledger, r
 
 
 def test_silent_device_without_a_report_is_given_up_at_closing_time(ledger, registry, clock):
+    """A device that vanishes after accepting delays the round until the order closes at most."""
     devices = make_devices(Behaviour.HONEST, Behaviour.SILENT)
     result = make_strategy(devices, ledger, registry, clock).start(
         make_grid(devices, report_silence=False), make_plan(make_order())
@@ -420,6 +455,7 @@ def test_silent_device_without_a_report_is_given_up_at_closing_time(ledger, regi
 def test_device_that_never_accepts_is_given_up_after_the_acceptance_timeout(
     ledger, registry, clock
 ):
+    """Devices that are switched off cost the short timeout, not the whole opening time."""
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
     grid = make_grid({FIRST_NODE: devices[FIRST_NODE]}, report_silence=False)
     plan = make_plan(make_order(), acceptance_timeout_s=20.0)
@@ -432,6 +468,7 @@ def test_device_that_never_accepts_is_given_up_after_the_acceptance_timeout(
 
 
 def test_duplicated_replies_count_once(ledger, registry, clock):
+    """A transport that delivers twice must not give anybody double weight."""
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
     grid = WrappedGrid(
         {n: partial(handle_message, each.answer) for n, each in devices.items()},
@@ -443,9 +480,11 @@ def test_duplicated_replies_count_once(ledger, registry, clock):
 
 
 def test_reply_by_another_node_does_not_use_up_the_place_of_the_one_asked(ledger, registry, clock):
+    """A forged reply that comes first is ignored, so it cannot silence its victim."""
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
 
     def forge(replies):
+        """Put a reply in the same place, from another node, before each real one."""
         forged = []
         for reply in replies:
             fake = Message(
@@ -473,6 +512,7 @@ def test_reply_by_another_node_does_not_use_up_the_place_of_the_one_asked(ledger
     ],
 )
 def test_reply_without_content_is_counted(reply, reason, ledger, registry, clock):
+    """Transport errors and silence get a reason too, and the neighbour's vector is still added."""
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
     grid = InProcessGrid(
         {
@@ -499,10 +539,12 @@ def test_reply_without_content_is_counted(reply, reason, ledger, registry, clock
     ],
 )
 def test_good_frame_in_any_other_wrapping_is_malformed(spoil, ledger, registry, clock):
+    """Only the one agreed wrapping is read, so nothing unexpected reaches the parser."""
     devices = make_devices(Behaviour.HONEST, Behaviour.HONEST)
     first = devices[FIRST_NODE]
 
     def wrapped(message):
+        """Answer honestly, in the wrapping that the row gives."""
         frame = first.answer(message.content["homebody"]["frame"])
         return Message(spoil(frame), reply_to=message)
 
@@ -518,6 +560,7 @@ def test_good_frame_in_any_other_wrapping_is_malformed(spoil, ledger, registry, 
 
 
 def test_node_that_is_not_enrolled_is_counted_and_not_asked(ledger, registry, clock):
+    """Unknown nodes are refused and a node named twice is asked once."""
     devices = make_devices(Behaviour.HONEST)
     result = make_strategy(devices, ledger, registry, clock).start(
         make_grid(devices), make_plan(make_order()), node_ids=[FIRST_NODE, 5, FIRST_NODE]
@@ -527,9 +570,11 @@ def test_node_that_is_not_enrolled_is_counted_and_not_asked(ledger, registry, cl
 
 
 def test_replies_after_closing_time_are_not_added(ledger, registry, clock):
+    """The second answer is late and the third device is not even asked, as the order promised."""
     devices = make_devices(*[Behaviour.HONEST] * 3)
 
     def slow(device, frame):
+        """Let half the opening time pass over each contribution."""
         if read_frame(frame).kind is FrameKind.ORDER:
             clock.at_s += 301.0
         return device.answer(frame)
@@ -553,6 +598,7 @@ class GatheringGrid(InProcessGrid):
         self._clock = clock
 
     def get_node_ids(self):
+        """Give the first half of the nodes, and all of them from the fifth second on."""
         node_ids = super().get_node_ids()
         late = self._clock.now_s() >= NOW_S + 5.0
         return node_ids if late else node_ids[: len(node_ids) // 2]
@@ -564,6 +610,7 @@ class GatheringGrid(InProcessGrid):
 def test_nodes_that_check_in_while_the_task_recruits_are_invited(
     recruiting_s, expected, ledger, registry, clock
 ):
+    """Recruiting lasts exactly as long as the plan says and misses nobody who came in time."""
     invited, ends_s = expected
     devices = make_devices(*[Behaviour.HONEST] * 4)
     result = make_strategy(devices, ledger, registry, clock).start(
@@ -575,6 +622,7 @@ def test_nodes_that_check_in_while_the_task_recruits_are_invited(
 
 
 def test_task_that_recruits_waits_for_its_cohort_and_asks_nobody_else(ledger, registry, clock):
+    """A named cohort is waited for, and the task starts as soon as all of it is there."""
     devices = make_devices(*[Behaviour.HONEST] * 4)
     result = make_strategy(devices, ledger, registry, clock).start(
         GatheringGrid(devices, clock),
@@ -586,8 +634,11 @@ def test_task_that_recruits_waits_for_its_cohort_and_asks_nobody_else(ledger, re
 
 
 def test_grid_that_pushes_nothing_counts_nobody_twice(ledger, registry, clock):
+    """Messages that the grid did not take count as one missing answer each."""
+
     class FullGrid(InProcessGrid):
         def push_messages(self, messages):
+            """Take nothing, and say so once for the whole batch."""
             return [None]
 
     devices = make_devices(*[Behaviour.HONEST] * 3)
@@ -598,6 +649,7 @@ def test_grid_that_pushes_nothing_counts_nobody_twice(ledger, registry, clock):
 
 
 def test_progress_is_told_stage_by_stage(ledger, registry, clock):
+    """An operator sees every stage reach its total, from the invitations to the sum."""
     devices = make_devices(*[Behaviour.HONEST] * 3)
     told = []
     strategy = make_strategy(
@@ -610,6 +662,7 @@ def test_progress_is_told_stage_by_stage(ledger, registry, clock):
 
 
 def test_plan_whose_event_is_not_about_its_order_is_a_mistake():
+    """The ledger must charge for what is asked, and a quorum of nobody is no quorum."""
     plan = make_plan(make_order())
     with pytest.raises(ValueError, match="dimension is 64 in the order but 65 in the event"):
         replace(plan, event=replace(plan.event, dimension=65))
@@ -618,6 +671,7 @@ def test_plan_whose_event_is_not_about_its_order_is_a_mistake():
 
 
 def test_order_that_closes_in_the_past_is_a_mistake(ledger, registry, clock):
+    """An order that nobody can answer is refused before it costs a reservation."""
     devices = make_devices(Behaviour.HONEST)
     clock.at_s += 600.0
     with pytest.raises(ValueError, match="closes in the past"):

@@ -89,13 +89,16 @@ class RecordingLedger:
         self.calls: list[str] = []
 
     def reserve(self, event: ReleaseEvent) -> str:
+        """Note the call and agree."""
         self.calls.append("reserve")
         return "reservation"
 
     def commit(self, reservation: str, accepted: int) -> None:
+        """Note how many were accepted."""
         self.calls.append(f"commit {accepted}")
 
     def void(self, reservation: str, reason: str) -> None:
+        """Note the reason that the reservation was given up for."""
         self.calls.append(f"void {reason}")
 
 
@@ -109,11 +112,13 @@ class Site:
         self.directory = directory
 
     def enrol(self, *, endpoint=None, **options) -> tuple[int, SuperLinkConnection]:
+        """Register a new node key, and give its node and a connection, by default via the gate."""
         private, public = generate_key_pairs()
         node_id = self.room.register_node(public_key_to_bytes(public), name="test")
         return node_id, self.connection(private, endpoint=endpoint, **options)
 
     def connection(self, private, *, endpoint=None, **options) -> SuperLinkConnection:
+        """Give a connection with the key, registered or not, that polls fast enough for a test."""
         endpoint = endpoint or self.gate
         return SuperLinkConnection(
             address=endpoint.address,
@@ -125,6 +130,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
+    """Give one running site to the whole module, because a start takes seconds."""
     directory = tmp_path_factory.mktemp("superlink")
     with (
         running_superlink(directory) as inner,
@@ -136,11 +142,13 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def registry(tmp_path):
+    """Give a real consent registry on a fresh file, and close it afterwards."""
     with ConsentRegistry(f"sqlite:///{tmp_path / 'consents.db'}") as opened:
         yield opened
 
 
 def make_plan(*, open_s: int = 120, quorum: int = 1, **options) -> TaskPlan:
+    """Give a plan without noise, so that sums are exact, for a new task open from now."""
     order = Order(
         task_id=os.urandom(16).hex(),
         kind=TaskKind.ITEM_STATISTICS,
@@ -171,6 +179,7 @@ def make_plan(*, open_s: int = 120, quorum: int = 1, **options) -> TaskPlan:
 
 
 def make_devices(*behaviours: Behaviour) -> list[ScriptedDevice]:
+    """Give one consenting device per behaviour, each with its own vector."""
     rng = np.random.default_rng(5)
     other = SoftwareKey()
     return [
@@ -185,6 +194,7 @@ def make_devices(*behaviours: Behaviour) -> list[ScriptedDevice]:
 
 
 def sum_of(devices) -> np.ndarray:
+    """Give the noiseless clipped sum, computed without any transport, to compare with."""
     total = BoundedSum(dimension=DIMENSION, clip_norm=1.0)
     for device in devices:
         total.add(device.vector)
@@ -192,6 +202,7 @@ def sum_of(devices) -> np.ndarray:
 
 
 def as_round_devices(devices) -> list[RoundDevice]:
+    """Give the devices in the form that `run_superlink_round` takes."""
     return [
         RoundDevice(name=str(number), public_key_hex=device.public_key_hex, answer=device.answer)
         for number, device in enumerate(devices)
@@ -199,10 +210,12 @@ def as_round_devices(devices) -> list[RoundDevice]:
 
 
 def make_strategy(directory, ledger, registry) -> BoundedSumStrategy:
+    """Give a strategy on the wall clock for the nodes in the directory."""
     return BoundedSumStrategy(signer=KEY, ledger=ledger, consents=registry, directory=directory)
 
 
 def wait_until_online(grid, node_ids, *, timeout_s: float = 30.0) -> None:
+    """Wait until the SuperLink lists all the nodes, since only those can be asked."""
     ends_s = time.monotonic() + timeout_s
     while not set(node_ids) <= set(grid.get_node_ids()):
         assert time.monotonic() < ends_s, "the nodes did not check in"
@@ -210,11 +223,13 @@ def wait_until_online(grid, node_ids, *, timeout_s: float = 30.0) -> None:
 
 
 def is_free(port: int) -> bool:
+    """Say whether nothing listens on the port."""
     with closing(socket.socket()) as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def wait_until_free(port: int, *, timeout_s: float = 20.0) -> bool:
+    """Say whether the port becomes free in time, as a process needs a moment to end."""
     ends_s = time.monotonic() + timeout_s
     while not is_free(port):
         if time.monotonic() > ends_s:
@@ -227,6 +242,7 @@ def wait_until_free(port: int, *, timeout_s: float = 20.0) -> bool:
 
 
 def test_flower_is_the_version_whose_internals_are_pinned():
+    """The constants copied from Flower are still Flower's, in the version they were read from."""
     assert flwr.__version__.startswith("1.41.")
     assert SUPERLINK_NODE_ID == envelope.SUPERLINK_NODE_ID
     unavailable = {
@@ -238,10 +254,12 @@ def test_flower_is_the_version_whose_internals_are_pinned():
 
 
 def test_both_sides_agree_on_the_record_and_the_field():
+    """Server and phone share no code for the wrapping, so their names for it are compared here."""
     assert (envelope.RECORD, envelope.FIELD) == (flower_device.RECORD, flower_device.FIELD)
 
 
 def test_flower_internals_have_the_shape_that_the_adapters_expect():
+    """A changed signature fails here by name, rather than in the middle of a round."""
     assert list(inspect.signature(ProtobufClient.from_server_address).parameters) == [
         "server_address",
         "insecure",
@@ -262,6 +280,7 @@ def test_flower_internals_have_the_shape_that_the_adapters_expect():
 
 
 def test_message_metadata_is_set_through_the_door_that_the_adapters_use():
+    """Flower still reads the message id from where the grid writes it."""
     grid = InProcessGrid({5: lambda _: None})
     message = Message(RecordDict({"r": ConfigRecord({"f": b""})}), 5, "query")
     (message_id,) = grid.push_messages([message])
@@ -269,6 +288,7 @@ def test_message_metadata_is_set_through_the_door_that_the_adapters_use():
 
 
 def test_calls_that_end_or_signal_the_process_are_not_used():
+    """No call retries for ever, and no Flower helper that can end our process is imported."""
     stock = HttpGrid(token="t")._retry_invoker
     ours = SuperLinkGrid(SOMEWHERE, token="t")._retry_invoker
     assert stock.max_time is None
@@ -282,17 +302,20 @@ def test_calls_that_end_or_signal_the_process_are_not_used():
 
 
 def test_registered_node_checks_in_and_leaves(site):
+    """A registered key is all that a device needs, and without work it answers nothing."""
     _, connection = site.enrol()
     assert connection.exchange(lambda frame: frame, timeout_s=0.0) == 0
 
 
 def test_node_with_an_unregistered_key_is_refused(site):
+    """A key that nobody registered gets no session, and the error says what to do."""
     private, _ = generate_key_pairs()
     with pytest.raises(NodeRefusedError, match="enrol the device again"):
         site.connection(private).exchange(lambda frame: frame, timeout_s=0.0)
 
 
 def test_node_cannot_register_itself_even_past_the_gate(site):
+    """Enrolment is the operator's alone, also for somebody who reaches the SuperLink directly."""
     private, public = generate_key_pairs()
     with (
         FleetHttpClient.from_server_address(
@@ -307,6 +330,7 @@ def test_node_cannot_register_itself_even_past_the_gate(site):
 
 
 def test_node_with_a_revoked_key_is_refused(site):
+    """Unregistering a node locks its key out at once."""
     node_id, connection = site.enrol()
     site.room.unregister_node(node_id)
     with pytest.raises(NodeRefusedError):
@@ -314,6 +338,7 @@ def test_node_with_a_revoked_key_is_refused(site):
 
 
 def test_server_of_another_authority_is_not_trusted(site, tmp_path):
+    """A device speaks only to the server whose root it was enrolled with."""
     from datetime import UTC, datetime
 
     from aggregator.superlink.certificates import make_certificates
@@ -330,6 +355,7 @@ def test_server_of_another_authority_is_not_trusted(site, tmp_path):
 
 
 def test_key_of_another_kind_is_a_mistake(site):
+    """Flower takes P-384 keys alone, and the error says so before anything is sent."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     private = ec.generate_private_key(ec.SECP256R1())
@@ -338,6 +364,7 @@ def test_key_of_another_kind_is_a_mistake(site):
 
 
 def test_node_key_is_not_shown(site):
+    """A connection that ends up in a log must not give its private key away."""
     _, connection = site.enrol()
     assert "PRIVATE" not in repr(connection)
 
@@ -357,17 +384,20 @@ def test_node_key_is_not_shown(site):
     ],
 )
 def test_gate_lets_nothing_but_the_fleet_calls_through(site, path):
+    """The network reaches no control, registration or documentation path, however it is spelt."""
     with httpx.Client(verify=_trust(site)) as client:
         assert client.post(f"https://{site.gate.address}{path}").status_code == 404
 
 
 def test_gate_refuses_a_body_that_is_too_large(site):
+    """Too long a body stops at the gate, before it costs the SuperLink anything."""
     with httpx.Client(verify=_trust(site)) as client:
         answer = client.post(f"https://{site.gate.address}{ALLOWED[-2]}", content=bytes(100_001))
     assert answer.status_code == 413
 
 
 def _trust(site):
+    """Give a TLS context that trusts the gate's root and no other."""
     import ssl
 
     return ssl.create_default_context(cadata=site.gate.root_certificates_pem.decode("ascii"))
@@ -378,6 +408,7 @@ def _trust(site):
 
 @pytest.mark.slow
 def test_round_with_hostile_devices_gives_the_same_sum_as_in_process(registry, tmp_path):
+    """Real transport under attack gives the simulation's sum to the bit, and no thread stays."""
     hostile = [
         Behaviour.REFUSES_CONSENT,
         Behaviour.WITHDRAWS,
@@ -424,11 +455,13 @@ def test_round_with_hostile_devices_gives_the_same_sum_as_in_process(registry, t
 
 
 def test_device_that_is_switched_off_after_its_upload_is_counted(site, registry):
+    """A finished upload counts even if its device is offline when the aggregator looks."""
     (device,) = make_devices(Behaviour.HONEST)
     node_id, connection = site.enrol()
     seen: list[bytes] = []
 
     def answer(frame):
+        """Answer, and note that a frame has come."""
         seen.append(frame)
         return device.answer(frame)
 
@@ -445,12 +478,15 @@ def test_device_that_is_switched_off_after_its_upload_is_counted(site, registry)
             """Looks for the contribution only after the device has left."""
 
             def get_node_ids(self):
+                """Give the one node, whether or not it is still online."""
                 return [node_id]
 
             def push_messages(self, messages):
+                """Push as the real grid does."""
                 return grid.push_messages(messages)
 
             def pull_messages(self, message_ids):
+                """Pull, but wait for the device to leave once it has the order."""
                 if len(seen) == 2:
                     thread.join()
                 return grid.pull_messages(message_ids)
@@ -509,6 +545,7 @@ def _ask_one_and_let_another_forge(site, registry, *, endpoint):
         errors: list[Exception] = []
 
         def attack():
+            """Forge with the victim's message, then let both devices answer honestly."""
             try:
                 stolen = _pull(victim_session)
                 forged = handle_message(forger.answer, stolen)
@@ -527,6 +564,7 @@ def _ask_one_and_let_another_forge(site, registry, *, endpoint):
 
 
 def _pull(session) -> Message:
+    """Give the next message for this node, and fail if none comes within ten seconds."""
     for _ in range(100):
         message = session.pull()
         if message is not None:
@@ -536,6 +574,7 @@ def _pull(session) -> Message:
 
 
 def _answer_all(session, device, *, for_s: float = 4.0) -> None:
+    """Answer whatever arrives for a while, as an honest device would."""
     ends_s = time.monotonic() + for_s
     while time.monotonic() < ends_s:
         message = session.pull()
@@ -547,6 +586,7 @@ def _answer_all(session, device, *, for_s: float = 4.0) -> None:
 
 @pytest.mark.slow
 def test_superlink_takes_a_forged_reply_but_the_signature_inside_gives_it_away(site, registry):
+    """Flower lets one node answer for another; the sum is safe but the victim is lost."""
     result, errors, _, forger = _ask_one_and_let_another_forge(site, registry, endpoint=site.inner)
     assert errors == []
     assert dict(result.refusals) == {Refusal.UNKNOWN_DEVICE: 1}
@@ -555,6 +595,7 @@ def test_superlink_takes_a_forged_reply_but_the_signature_inside_gives_it_away(s
 
 @pytest.mark.slow
 def test_gate_stops_a_forged_reply_so_that_the_victim_is_counted(site, registry):
+    """The gate refuses a reply in another's name, so that forging cannot exclude anybody."""
     result, errors, victim, forger = _ask_one_and_let_another_forge(
         site, registry, endpoint=site.gate
     )
@@ -564,6 +605,7 @@ def test_gate_stops_a_forged_reply_so_that_the_victim_is_counted(site, registry)
 
 
 def test_reply_that_cannot_be_read_is_counted_and_spares_its_neighbours(site, registry):
+    """One odd reply is one refusal, and the replies pulled along with it are still added."""
     honest, hostile = make_devices(Behaviour.HONEST, Behaviour.HONEST)
     honest_id, honest_way = site.enrol()
     hostile_id, hostile_way = site.enrol()
@@ -574,6 +616,7 @@ def test_reply_that_cannot_be_read_is_counted_and_spares_its_neighbours(site, re
     ):
 
         def respond():
+            """Send nine records where one is due, then let the other device answer."""
             invitation = _pull(hostile_session)
             many = RecordDict({str(n): ConfigRecord({"frame": bytes([n])}) for n in range(9)})
             # The aggregator may have thrown the reply away before it is all there.
@@ -594,6 +637,7 @@ def test_reply_that_cannot_be_read_is_counted_and_spares_its_neighbours(site, re
 
 
 def test_grid_takes_the_envelope_that_the_superlink_checked(site):
+    """Sender and message id come from the authenticated envelope, and the content is whole."""
     node_id, connection = site.enrol()
     with site.room.open_run() as grid, connection._session() as session:
         content = RecordDict({"homebody": ConfigRecord({"frame": b"?"})})
@@ -626,6 +670,7 @@ class FakeRuntime:
         self.confirmed: list[str] = []
 
     def PullMessages(self, request):  # noqa: N802  # Flower's name.
+        """Give the reply's envelope whenever a message is asked for by id."""
         self.asked.append(list(request.message_ids))
         found = [self.envelope] if request.message_ids else []
         return PullAppMessagesResponse(
@@ -633,6 +678,7 @@ class FakeRuntime:
         )
 
     def PullObject(self, request):  # noqa: N802
+        """Give the object, or say that it is still being uploaded."""
         self.pulled.append(request.object_id)
         there = request.object_id not in self.missing
         return PullObjectResponse(
@@ -642,6 +688,7 @@ class FakeRuntime:
         )
 
     def ConfirmMessageReceived(self, request):  # noqa: N802
+        """Note that the SuperLink may delete the reply."""
         self.confirmed.append(request.message_object_id)
         return ConfirmMessageReceivedResponse()
 
@@ -659,6 +706,7 @@ def _grid_over(content: RecordDict) -> tuple[SuperLinkGrid, FakeRuntime, str]:
 
 
 def test_grid_downloads_nothing_of_a_reply_with_too_many_objects():
+    """A reply of the wrong shape is dropped by its outline, so that it costs no download."""
     records = {str(n): ConfigRecord({"frame": bytes([n])}) for n in range(9)}
     grid, runtime, message_id = _grid_over(RecordDict(records))
     (reply,) = grid.pull_messages([message_id])
@@ -668,6 +716,7 @@ def test_grid_downloads_nothing_of_a_reply_with_too_many_objects():
 
 
 def test_grid_waits_for_a_slow_upload_without_asking_for_the_reply_again():
+    """The SuperLink hands an envelope out once, so the grid keeps it until all is there."""
     grid, runtime, message_id = _grid_over(
         RecordDict({"homebody": ConfigRecord({"frame": b"whole"})})
     )
@@ -684,6 +733,7 @@ def test_grid_waits_for_a_slow_upload_without_asking_for_the_reply_again():
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"Message , 0\x00"])
 def test_grid_hands_on_an_unreadable_reply_without_content(content):
+    """Garbage becomes an empty reply to the right message, for the strategy to count."""
     grid, runtime, message_id = _grid_over(RecordDict({"homebody": ConfigRecord({"frame": b""})}))
     runtime.objects = dict.fromkeys(runtime.objects, content)
     (reply,) = grid.pull_messages([message_id])
@@ -692,6 +742,7 @@ def test_grid_hands_on_an_unreadable_reply_without_content(content):
 
 
 def test_grid_hands_on_an_object_that_is_no_message_without_content():
+    """A lone record in a message's place is an empty reply too, not an exception."""
     record = ConfigRecord({"frame": b"x"})
     grid, runtime, message_id = _grid_over(RecordDict({"homebody": record}))
     runtime.tree = ObjectTree(object_id=record.object_id)
@@ -703,6 +754,7 @@ def test_grid_hands_on_an_object_that_is_no_message_without_content():
 
 
 def test_port_that_is_taken_is_one_clear_error(tmp_path, site):
+    """Both servers name the remedy, rather than wait for a child that cannot listen."""
     with (
         pytest.raises(PortInUseError, match="choose another one"),
         running_superlink(tmp_path, port=site.inner.port),
@@ -716,6 +768,7 @@ def test_port_that_is_taken_is_one_clear_error(tmp_path, site):
 
 
 def test_error_inside_the_block_stops_the_process_and_frees_the_port(tmp_path):
+    """A round that fails leaves neither a process nor a port behind."""
     with (
         pytest.raises(RuntimeError, match="mine"),
         running_superlink(tmp_path) as inner,
@@ -729,6 +782,7 @@ def test_error_inside_the_block_stops_the_process_and_frees_the_port(tmp_path):
 
 
 def test_superlink_that_cannot_start_is_one_clear_error(tmp_path):
+    """The error points to the log, where the cause is."""
     (tmp_path / "superlink.db").mkdir()
     with (
         pytest.raises(SuperLinkError, match=r"did not start.*superlink\.log"),
@@ -738,6 +792,7 @@ def test_superlink_that_cannot_start_is_one_clear_error(tmp_path):
 
 
 def test_killed_parent_leaves_no_orphan(tmp_path):
+    """Even SIGKILL, which runs no clean-up, takes the SuperLink down with the aggregator."""
     script = textwrap.dedent(
         """
         import sys, time
@@ -763,6 +818,7 @@ def test_killed_parent_leaves_no_orphan(tmp_path):
 
 @pytest.mark.slow
 def test_superlink_that_dies_during_the_round_voids_the_reservation(tmp_path, registry):
+    """The round ends with an error and not a hang, and the budget comes back."""
     (device,) = make_devices(Behaviour.HONEST)
     ledger = RecordingLedger()
     with running_superlink(tmp_path) as inner, ControlRoom(inner) as room:
@@ -770,6 +826,7 @@ def test_superlink_that_dies_during_the_round_voids_the_reservation(tmp_path, re
         connection.exchange(device.answer, timeout_s=0.0)
 
         def kill(*_):
+            """Kill the SuperLink at the first sign of progress."""
             os.kill(inner.process_id, signal.SIGKILL)
 
         strategy = BoundedSumStrategy(
@@ -786,6 +843,7 @@ def test_superlink_that_dies_during_the_round_voids_the_reservation(tmp_path, re
 
 
 def test_state_survives_a_kill_and_the_node_need_not_enrol_again(tmp_path):
+    """Registrations are on disk, so a crash of the server costs no visit to the devices."""
     private, public = generate_key_pairs()
     with running_superlink(tmp_path) as inner:
         with ControlRoom(inner) as room:
@@ -801,6 +859,7 @@ def test_state_survives_a_kill_and_the_node_need_not_enrol_again(tmp_path):
 
 
 def test_unauthenticated_pull_is_refused(site):
+    """Knowing a node's number is not enough to read its messages."""
     node_id, _ = site.enrol()
     request = PullMessagesRequest(node=Node(node_id=node_id)).SerializeToString()
     with httpx.Client(verify=_trust(site)) as client:
