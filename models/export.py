@@ -6,8 +6,12 @@ Importing this file loads TensorFlow. What it gives is not fit to publish before
 
 from __future__ import annotations
 
+import os
 import tempfile
 from typing import Any
+
+# TensorFlow's own notes about this machine are nobody's progress; errors still show.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 

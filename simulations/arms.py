@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from client_sdk.wire import Catalogue
 from simulations.data.interactions import IntArray, Interactions
 from simulations.evaluation import arms as simple
 from simulations.evaluation.metrics import ScoreArray, Scorer
+
+CENTRAL_RIDGE: Final = 8.0
+"""EASE's penalty in the central arm; chosen by ``python -m simulations.tune``."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,12 +81,12 @@ class Arms:
 
         return score
 
-    def central(self, settings: RankerSettings, *, ridge: float) -> Scorer:
+    def central(self, settings: RankerSettings, *, ridge: float = CENTRAL_RIDGE) -> Scorer:
         """Full-rank EASE on everyone's raw history, mixed as the device mixes.
 
         Args:
             settings: How histories are weighed and scores mix.
-            ridge: EASE's penalty, chosen on validation.
+            ridge: EASE's penalty.
         """
         vectors = np.zeros((len(self.histories), self.train.n_items))
         for row, history in enumerate(self.histories):

@@ -61,7 +61,6 @@ AS_IS: Final = "-as-is"
 # Chosen by `python -m simulations.tune_training`.
 TRAINED: Final = RankerSettings(form="ridge", ridge=TRAINING_RIDGE, together_weight=0.01)
 TRAINING_RANK: Final = 32
-CENTRAL_RIDGE: Final = 4.0  # chosen by `python -m simulations.tune`
 MAX_TOP_ITEMS: Final = 4_096
 _QUORUM_SHARE: Final = 0.5
 _ROOM_BYTES: Final = 4 << 30
@@ -277,7 +276,7 @@ class _Experiment:
         with self._timed("judging"):
             self._judge("popularity", arms.popularity(), targets)
             self._judge("device-alone", arms.alone(), targets)
-            central = arms.central(RankerSettings(), ridge=CENTRAL_RIDGE)
+            central = arms.central(RankerSettings())
             self._judge("central", central, targets)
         for plan in self._plans:
             attitudes = population.ask_consent()

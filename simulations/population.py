@@ -102,7 +102,6 @@ class Population:
     ) -> None:
         self.clock = FixedClock(SIMULATED_NOW_S)
         self._people: list[Person] = []
-        histories: list[History] = []
         attitudes = draw_attitudes(split.train.n_people, seed=seed)
         for number, attitude in enumerate(attitudes):
             device = Homebody.open(
@@ -115,11 +114,9 @@ class Population:
             )
             self._people.append(Person(number=number, attitude=attitude, device=device))
             device.consent.grant(Purpose.PERSONALISE)
-            events = events_of(split, catalogue, number)
-            device.track_many(events)
-            histories.append(Activity(events).history(catalogue.position, now_s=self.clock.now_s()))
+            device.track_many(events_of(split, catalogue, number))
             on_device()
-        self.histories: Sequence[History] = tuple(histories)
+        self.histories: Sequence[History] = histories_of(split, catalogue)
 
     def __enter__(self) -> Self:
         return self
@@ -197,6 +194,16 @@ def events_of(
             zip(rows.kinds, rows.times_s, rows.items, rows.quantities, rows.prices, strict=True)
         )
     ]
+
+
+def histories_of(split: Split, catalogue: Catalogue) -> tuple[History, ...]:
+    """Give everyone's history as their device would hold it, without opening a device."""
+    return tuple(
+        Activity(events_of(split, catalogue, person)).history(
+            catalogue.position, now_s=SIMULATED_NOW_S
+        )
+        for person in range(split.train.n_people)
+    )
 
 
 def _is_model_order(frame: bytes) -> bool:

@@ -32,15 +32,10 @@ from numpy.typing import NDArray
 
 from client_sdk.intelligence import (
     History,
-    ItemCategories,
-    ItemWords,
     RankerSettings,
     RankerTable,
-    score_many,
-    solve_many,
     statistics_vector,
 )
-from client_sdk.wire.release import Catalogue
 from models.item_statistics import (
     StatisticsSettings,
     decode_item_statistics,
@@ -48,10 +43,12 @@ from models.item_statistics import (
     suggest_top_items,
 )
 from privacy.gaussian import noise_multipliers_for
+from simulations.arms import Arms
 from simulations.data.bundled import load_bundled
 from simulations.evaluation.arms import popularity
 from simulations.evaluation.metrics import Measured, Scorer, measure, summarise
 from simulations.evaluation.split import Part, Split, draw_targets, hold_out
+from simulations.population import histories_of
 
 DELTA: Final = 1e-6
 POPULATION: Final = 100_000
@@ -59,7 +56,6 @@ CONSENTING: Final = 0.85
 SEEDS: Final = (0, 1, 2, 3, 4)
 COUNTS_SHARE: Final = 0.1
 """The part of rho that the release of item counts gets; chosen here."""
-CENTRAL_RIDGE: Final = 8.0
 DEFAULT_RANKER: Final = RankerSettings()
 DEFAULT_STATISTICS: Final = StatisticsSettings()
 
@@ -93,38 +89,29 @@ class Bench:
 
     Attributes:
         split: what may be learned from, and what is asked.
-        histories: one a person, at the moment they are asked.
-        categories: of the catalogue.
-        words: of the catalogue's names.
+        arms: what each arm knows of it.
     """
 
     split: Split
-    histories: tuple[History, ...]
-    categories: ItemCategories
-    words: ItemWords
+    arms: Arms
 
     @classmethod
     def load(cls, part: Part) -> Bench:
         """Read the bundled sample and hold out a part of it."""
         data = load_bundled()
         split = hold_out(data.interactions, part=part)
-        return cls(
-            split=split,
-            histories=tuple(_histories(split)),
-            categories=categories_of(data.catalogue),
-            words=ItemWords.from_names([item.name for item in data.catalogue.items]),
-        )
+        histories = histories_of(split, data.catalogue)
+        return cls(split=split, arms=Arms.of(split.train, histories, data.catalogue))
+
+    @property
+    def histories(self) -> Sequence[History]:
+        """One a person, as that person's device would hold it when asked."""
+        return self.arms.histories
 
     @property
     def n_items(self) -> int:
         """The size of the catalogue."""
         return self.split.train.n_items
-
-
-def categories_of(catalogue: Catalogue) -> ItemCategories:
-    """Read a catalogue's categories; "other" says nothing, so it is no category."""
-    names = ["" if item.category == "other" else item.category for item in catalogue.items]
-    return ItemCategories.from_names(names)
 
 
 def learn(bench: Bench, release: Release, *, seed: int) -> RankerTable:
@@ -177,40 +164,9 @@ def pack_gram(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return gram[rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))
 
 
-def scorer_of(bench: Bench, table: RankerTable) -> Scorer:
-    """Turn a table to an arm that ranks with everything the device knows."""
-    histories = bench.histories
-    scores = score_many(
-        table,
-        table.settings,
-        solve_many(table, histories),
-        histories,
-        bench.categories,
-        words=bench.words,
-    )
-    return lambda people: scores[people]
-
-
-def central(bench: Bench, *, ridge: float = CENTRAL_RIDGE) -> Scorer:
-    """Score with what a server that sees everybody's raw history would have: full-rank EASE."""
-    ranker = DEFAULT_RANKER
-    vectors = _stack(
-        bench.histories,
-        bench.n_items,
-        weighting=ranker.weighting,
-        half_life_days=ranker.half_life_days,
-    )
-    inverse = np.linalg.inv(vectors.T @ vectors + ridge * np.eye(bench.n_items))
-    weights = -inverse / np.diag(inverse)
-    np.fill_diagonal(weights, 0.0)
-    alone = device_alone(bench)
-    scores = vectors @ weights + alone(np.arange(len(vectors), dtype=np.int32))
-    return lambda people: scores[people]
-
-
 def device_alone(bench: Bench, ranker: RankerSettings = DEFAULT_RANKER) -> Scorer:
     """Score with the person's own history and the catalogue: no model, nobody else's data."""
-    return scorer_of(bench, RankerTable.without_model(bench.n_items, settings=ranker))
+    return bench.arms.together(RankerTable.without_model(bench.n_items, settings=ranker))
 
 
 def judge(
@@ -293,7 +249,7 @@ def _with(release: Release, **changes: Any) -> tuple[str, Release]:
 
 def arms(bench: Bench) -> Iterable[tuple[str, Callable[[int], Scorer]]]:
     """Give what is compared in the end, each as a function of the seed."""
-    central_arm, alone = central(bench), device_alone(bench)
+    central_arm, alone = bench.arms.central(DEFAULT_RANKER), device_alone(bench)
     plain = device_alone(bench, replace(DEFAULT_RANKER, word_weight=0.0, category_weight=0.0))
     by_category = device_alone(bench, replace(DEFAULT_RANKER, word_weight=0.0))
     yield "popularity", lambda _: popularity(bench.split.train)
@@ -350,21 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _learner(bench: Bench, release: Release) -> Callable[[int], Scorer]:
     """Give a release as a function of the seed."""
-    return lambda seed: scorer_of(bench, learn(bench, release, seed=seed))
-
-
-def _histories(split: Split) -> Iterable[History]:
-    """Give each person's history: how many occasions had the item, and when the last was."""
-    train = split.train.take(split.train.taste)
-    bounds = np.searchsorted(train.users, np.arange(train.n_people + 1))
-    for person, (first, end) in enumerate(itertools.pairwise(bounds.tolist())):
-        occasion_items = train.occasions[first:end].astype(np.int64) * train.n_items
-        _, once = np.unique(occasion_items + train.items[first:end], return_index=True)
-        yield History.from_events(
-            items=train.items[first:end][once],
-            times_s=train.times_s[first:end][once],
-            now_s=float(split.now_s[person]),
-        )
+    return lambda seed: bench.arms.together(learn(bench, release, seed=seed))
 
 
 def _stack(

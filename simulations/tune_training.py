@@ -2,8 +2,8 @@
 
 Every row is 20 rounds of 200 people through the real graph in LiteRT, without noise, judged on the
 validation part of the bundled data (each customer's second-to-last invoice); 85 % of the people
-take part. The first row is the device alone: what a setting has to beat. The clip norm is 1, and the
-median norm of an update is printed beside, because a clipped update loses its scale.
+take part. The first row is the device alone: what a setting has to beat. The clip norm is 1, and
+the median norm of an update is printed beside, because a clipped update loses its scale.
 
 The last rows add noise to the table and remove it again (`models.item_training.remove_noise`): with
 more noise than signal the list must fall back to that of the device alone, not below.
@@ -29,7 +29,6 @@ from models.item_training import (
     decode_trained,
     initial_state,
 )
-from simulations.arms import Arms
 from simulations.evaluation.metrics import Measured, measure, summarise
 from simulations.evaluation.split import PROTOCOLS, draw_targets
 from simulations.tune import CONSENTING, Bench
@@ -91,12 +90,7 @@ def judge(
     bench: Bench, state: TrainingState | None, settings: RankerSettings, *, noise_std: float = 0.0
 ) -> list[Measured]:
     """Judge a table, or the device alone, on every seed's targets."""
-    arms = Arms(
-        train=bench.split.train,
-        histories=bench.histories,
-        categories=bench.categories,
-        words=bench.words,
-    )
+    arms = bench.arms
     if state is None:
         scorer = arms.alone()
     else:

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Final
 
 from client_sdk.wire.release import Catalogue
-from simulations.data.categories import coverage, derive_category
+from simulations.data.categories import OTHER, coverage, derive_category
 from simulations.data.interactions import LoadedData
 from simulations.data.loader import load_events
 from simulations.data.table import Column
@@ -48,9 +48,11 @@ def load_bundled() -> LoadedData:
         loaded = load_events(
             events, items, event_columns=_EVENT_COLUMNS, item_columns=_ITEM_COLUMNS
         )
+    derived = [derive_category(item.name) for item in loaded.catalogue.items]
     described = tuple(
-        dataclasses.replace(item, category=derive_category(item.name))
-        for item in loaded.catalogue.items
+        # "other" says nothing about an item, so it is no category to like.
+        dataclasses.replace(item, category="" if category == OTHER else category)
+        for item, category in zip(loaded.catalogue.items, derived, strict=True)
     )
     return dataclasses.replace(loaded, catalogue=Catalogue(items=described))
 

@@ -16,7 +16,6 @@ from simulations.tune import (
     learn,
     noise_of,
     pack_gram,
-    scorer_of,
 )
 
 
@@ -68,7 +67,7 @@ def test_together_at_epsilon_8_beats_popularity_and_the_device_alone(validation:
         return float(np.mean([run[protocol]["hr@10"] for run in runs]))
 
     alone = device_alone(validation)
-    together = [scorer_of(validation, learn(validation, Release(), seed=s)) for s in seeds]
+    together = [validation.arms.together(learn(validation, Release(), seed=s)) for s in seeds]
     discover = mean(lambda seed: together[seed], "discover")
     assert discover >= 1.8 * mean(lambda _: popularity(validation.split.train), "discover")
     assert discover >= 1.3 * mean(lambda _: alone, "discover")

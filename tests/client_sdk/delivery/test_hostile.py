@@ -179,6 +179,24 @@ class TestHostileServer:
         assert time.monotonic() - started_s < 6.0
         assert make_delivery().active() is None
 
+    @pytest.mark.parametrize("ending", [TIMESTAMP, SNAPSHOT, TARGETS, ".release.json", TABLE_FILE])
+    @pytest.mark.parametrize(
+        "trick", [never_end, answer_gzip(bytes(50_000_000))], ids=["endless", "bomb"]
+    )
+    def test_answer_is_cut_off_at_its_bound(
+        self,
+        site: Site,
+        hostile: HostileServer,
+        make_delivery: MakeDelivery,
+        ending: str,
+        trick: Callable[[Handler, bytes], None],
+    ) -> None:
+        """While it comes, not after it came: memory is bounded by what was signed."""
+        site.publish(b"good " * 100)
+        hostile.tricks[ending] = trick
+        with pytest.raises(ReleaseRejectedError, match="longer than"):
+            make_delivery(url=hostile.url).fetch()
+
     @pytest.mark.parametrize("ending", ["/2.root.json", TIMESTAMP])
     def test_error_without_end_does_not_hold_the_device(
         self, site: Site, hostile: HostileServer, make_delivery: MakeDelivery, ending: str
