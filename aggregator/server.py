@@ -249,6 +249,9 @@ def make_server(
     config = uvicorn.Config(
         app,
         ws="none",
+        # Configuring logging would close the handlers of whoever runs this in a larger process;
+        # warnings reach stderr without it.
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import uvicorn
 from flwr.serverapp import Grid
 
 from aggregator.campaign import Campaign, PrivacyTarget, UnsafeNoPrivacy
@@ -22,7 +21,7 @@ from aggregator.ledger import Ledger
 from aggregator.publishing import Publisher
 from aggregator.registry import ReleaseRegistry
 from aggregator.repository import Repository
-from aggregator.server import create_app
+from aggregator.server import create_app, listen, make_server
 from aggregator.strategy import BoundedSumStrategy, Progress, ReleaseLedger
 from client_sdk.errors import ServerUnreachableError
 from client_sdk.keys import DeviceKey
@@ -167,16 +166,11 @@ class _LoopbackServer:
     """The model server in a thread, on a free port of this machine."""
 
     def __init__(self, repository: Path) -> None:
-        config = uvicorn.Config(
-            create_app(repository),
-            host=_HOST,
-            port=0,
-            log_level="error",
-            access_log=False,
-            ws="none",
+        self._socket = listen(_HOST, 0)
+        self._server = make_server(create_app(repository))
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True
         )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -191,9 +185,9 @@ class _LoopbackServer:
         """Stop, and wait until it has."""
         self._server.should_exit = True
         self._thread.join(_START_TIMEOUT_S)
+        self._socket.close()
 
     @property
     def url(self) -> str:
         """Its address."""
-        (socket,) = self._server.servers[0].sockets
-        return f"http://{_HOST}:{socket.getsockname()[1]}"
+        return f"http://{_HOST}:{self._socket.getsockname()[1]}"

@@ -6,13 +6,19 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from aggregator.cli import DONE, UNHEALTHY, USAGE, main
 from aggregator.repository import Repository
@@ -149,28 +155,81 @@ class TestHelp:
         assert "homebody server rollback --dir releases --to 3" in out
 
 
+def start(*words: object) -> subprocess.Popen[str]:
+    """Run ``homebody server run`` as a process."""
+    program = "import sys; from aggregator.cli import main; sys.exit(main(sys.argv[1:]))"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "server", "run", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def health(url: str, certificate: Path | None = None) -> dict[str, object]:
+    """Ask a server how it is."""
+    context = None if certificate is None else ssl.create_default_context(cafile=certificate)
+    with urllib.request.urlopen(f"{url}/health", timeout=20, context=context) as answer:  # noqa: S310
+        state: dict[str, object] = json.load(answer)
+    return state
+
+
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for 127.0.0.1 that signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
 class TestRun:
     """``run``, as a process."""
 
     def test_server_says_where_it_listens_and_stops_on_interrupt(self, tmp_path: Path) -> None:
         """Ready when the line is printed; Ctrl-C is not an error."""
         Repository.init(tmp_path / "r").publish(files=FILES, aggregator_key="a" * 64)
-        program = "import sys; from aggregator.cli import main; sys.exit(main(sys.argv[1:]))"
-        words = ["server", "run", "--dir", str(tmp_path / "r"), "--port", "0"]
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
+        process = start("--dir", tmp_path / "r", "--port", 0)
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line.startswith("serving release 1 on http://127.0.0.1:")
-        url = line.split()[4]
-        with urllib.request.urlopen(f"{url}/health", timeout=20) as answer:  # noqa: S310
-            assert json.load(answer)["release"] == 1
+        assert health(line.split()[4])["release"] == 1
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out, err) == (DONE, "stopped\n", "")
+
+    def test_server_speaks_tls_with_the_given_certificate(self, tmp_path: Path) -> None:
+        """A client that trusts the certificate gets through."""
+        Repository.init(tmp_path / "r")
+        certificate, key = write_certificate(tmp_path)
+        words = ("--dir", tmp_path / "r", "--port", 0)
+        process = start(*words, "--tls-cert", certificate, "--tls-key", key)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("serving no release yet on https://127.0.0.1:")
+        assert health(line.split()[5], certificate)["status"] == "ok"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        assert process.returncode == DONE

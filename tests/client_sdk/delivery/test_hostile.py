@@ -197,6 +197,28 @@ class TestHostileServer:
         with pytest.raises(ReleaseRejectedError, match="longer than"):
             make_delivery(url=hostile.url).fetch()
 
+    @pytest.mark.parametrize(
+        "trick",
+        [
+            answer(b"good", Content_Encoding="br"),
+            answer(gzip.compress(b"good")[:-3], Content_Encoding="gzip"),
+            answer(gzip.compress(b"good") + b"more", Content_Encoding="gzip"),
+        ],
+        ids=["not asked for", "cut off", "continued"],
+    )
+    def test_compression_that_is_not_what_was_asked_for_is_refused(
+        self,
+        site: Site,
+        hostile: HostileServer,
+        make_delivery: MakeDelivery,
+        trick: Callable[[Handler, bytes], None],
+    ) -> None:
+        """Although what could be read of it is right."""
+        site.publish(b"good")
+        hostile.tricks[TABLE_FILE] = trick
+        with pytest.raises(ServerUnreachableError):
+            make_delivery(url=hostile.url).fetch()
+
     @pytest.mark.parametrize("ending", ["/2.root.json", TIMESTAMP])
     def test_error_without_end_does_not_hold_the_device(
         self, site: Site, hostile: HostileServer, make_delivery: MakeDelivery, ending: str
