@@ -58,8 +58,8 @@ from simulations.scripted import Behaviour, ScriptedDevice
 HONEST: Final = 27
 EPSILON: Final = 8.0
 DELTA: Final = 1e-6
-OPEN_S: Final = 60
-_ACCEPTANCE_TIMEOUT_S: Final = 40.0
+OPEN_S: Final = 75
+_ACCEPTANCE_TIMEOUT_S: Final = 55.0
 _POPULATION: Final = "superlink-demo"
 _NOISE_SEED: Final = 11
 

@@ -38,6 +38,7 @@ _POLL_S: Final = 0.5
 # A SuperLink answers some 50 calls a second on two cores; idle devices may use a fifth of them.
 _CALLS_PER_S: Final = 10.0
 _STAY_S: Final = 3600.0
+_CHECK_INS: Final = 5
 
 
 class Connection(Protocol):
@@ -153,17 +154,23 @@ def run_superlink_round(
 def _in_threads(
     connections: Sequence[Connection], devices: Sequence[RoundDevice]
 ) -> Iterator[list[Exception]]:
-    """Let every device answer until the block ends; collect what went wrong on their side."""
+    """Let every device answer until the block ends; collect who could not stay connected."""
     over = threading.Event()
     failures: list[Exception] = []
 
     def live(connection: Connection, device: RoundDevice) -> None:
-        try:
-            connection.exchange(
-                device.answer, timeout_s=_STAY_S, may_stay=lambda: not over.is_set()
-            )
-        except Exception as error:  # noqa: BLE001  # A device may fail in any way; the round goes on.
-            failures.append(error)
+        for check_in in range(_CHECK_INS):
+            try:
+                connection.exchange(
+                    device.answer, timeout_s=_STAY_S, may_stay=lambda: not over.is_set()
+                )
+            except Exception as error:  # noqa: BLE001  # A device may fail in any way.
+                if check_in == _CHECK_INS - 1:
+                    failures.append(error)
+                # It comes back a little later, as a phone would; the round goes on meanwhile.
+                over.wait(_POLL_S)
+            if over.is_set():
+                return
 
     threads = [
         threading.Thread(target=live, args=pair, name=f"device-{pair[1].name}", daemon=True)

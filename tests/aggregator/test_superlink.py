@@ -421,7 +421,7 @@ def test_round_with_hostile_devices_gives_the_same_sum_as_in_process(registry, t
     ]
     devices = make_devices(*hostile, *[Behaviour.HONEST] * 24)
     ledger = RecordingLedger()
-    plan = make_plan(open_s=240, acceptance_timeout_s=40.0)
+    plan = make_plan(open_s=240, acceptance_timeout_s=60.0)
     result = run_superlink_round(
         plan,
         as_round_devices(devices),
