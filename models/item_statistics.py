@@ -18,7 +18,7 @@ deviation to each packed entry. Rules a reader can check line by line:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,11 +53,14 @@ class StatisticsSettings:
             the device has other things to say (words, own taste) and noise must not outshout
             them; around 0.3 where the table is the only voice (``benchmarks/movielens.py``).
         ridge_mean: the part that follows the data, in mean eigenvalues (trace / K), >= 0.
+        popularity_power: how far items are brought to one size before EASE, in [0, 1]: each is
+            divided by its own strength to half this power, and multiplied back for its score.
     """
 
     rank: int = 128
     ridge_edges: float = 10.0
     ridge_mean: float = 32.0
+    popularity_power: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse what can't be a setting."""
@@ -67,6 +70,8 @@ class StatisticsSettings:
             raise ValueError("ridge_edges and ridge_mean must be >= 0")
         if self.ridge_edges + self.ridge_mean == 0:
             raise ValueError("one of ridge_edges and ridge_mean must be > 0")
+        if not 0 <= self.popularity_power <= 1:
+            raise ValueError(f"popularity_power must be in [0, 1], got {self.popularity_power}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -212,22 +217,30 @@ def decode_item_statistics(
         raise ValueError(f"noisy_counts must be float64[{n_items}], got {noisy_counts.shape}")
     gram = unpack_gram(packed, size)
     spectrum = denoise_gram(gram, noise_std)
-    factors = np.zeros((n_items, chosen.rank), np.float32)
+    balance = _balance(spectrum, chosen.popularity_power)
+    if chosen.popularity_power > 0:
+        spectrum = _balanced(spectrum, balance)
     ridge = _ridge(chosen, spectrum, size)
     kept = min(chosen.rank, len(spectrum.values))
     values = spectrum.values[:kept]
-    factors[top, :kept] = spectrum.vectors[:, :kept] * np.sqrt(values / (values + ridge))
-    exact = np.einsum("nr,nr->n", factors, factors, dtype=np.float64)
-    self_weight = np.minimum(exact, _LARGEST_SELF_WEIGHT)
+    rows = np.zeros((size, chosen.rank))
+    rows[:, :kept] = spectrum.vectors[:, :kept] * np.sqrt(values / (values + ridge))
+    # With balance d the weights are d_i B_ij / d_j: rows d f, self weight d^2 s, scale c / d^2.
+    itself = np.minimum(np.einsum("kr,kr->k", rows, rows), _LARGEST_SELF_WEIGHT)
+    factors = np.zeros((n_items, chosen.rank))
+    self_weight, scale = np.zeros(n_items), np.ones(n_items)
+    factors[top] = rows * balance[:, None]
+    self_weight[top] = itself * balance**2
+    scale[top] = 1.0 / ((1.0 - itself) * balance**2)
     if noisy_counts is None:
         counts = np.zeros(n_items, np.float64)
         counts[top] = np.diag(gram)
     else:
         counts = noisy_counts
     return DecodedRanker(
-        factors=factors,
+        factors=factors.astype(np.float32),
         self_weight=self_weight.astype(np.float32),
-        scale=(1.0 / (1.0 - self_weight)).astype(np.float32),
+        scale=scale.astype(np.float32),
         bias=np.zeros(n_items, np.float32),
         popularity=popularity_from_counts(counts),
     )
@@ -237,3 +250,21 @@ def _ridge(settings: StatisticsSettings, spectrum: CleanSpectrum, size: int) -> 
     """Give EASE's ridge: what noise asks for, plus what the data asks for; never 0."""
     mean = float(spectrum.values.sum()) / max(size, 1)
     return max(settings.ridge_edges * spectrum.edge + settings.ridge_mean * mean, 1e-12)
+
+
+def _balance(spectrum: CleanSpectrum, power: float) -> NDArray[np.float64]:
+    """Give each item's factor d in (0, 1]: 1 for the weakest, less for the strong."""
+    strength = np.einsum("km,m,km->k", spectrum.vectors, spectrum.values, spectrum.vectors)
+    if not np.any(strength > 0):
+        return np.ones(len(strength))
+    # An item that noise has hidden counts as weak, not as nothing.
+    strength = np.maximum(strength, strength.mean() / 1_000.0)
+    balance: NDArray[np.float64] = (strength / strength.min()) ** (-power / 2.0)
+    return balance
+
+
+def _balanced(spectrum: CleanSpectrum, balance: NDArray[np.float64]) -> CleanSpectrum:
+    """Give the spectrum of D G D for the clean G; the edge shrinks as noise does on average."""
+    scaled = spectrum.vectors * balance[:, None]
+    clean = denoise_gram((scaled * spectrum.values) @ scaled.T, 0.0)
+    return replace(clean, edge=spectrum.edge * float(np.mean(balance**2)))

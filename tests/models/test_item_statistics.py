@@ -79,6 +79,30 @@ def test_decode_without_noise_equals_ease_in_closed_form() -> None:
     assert np.abs(scores - expected).max() < 1e-5
 
 
+def test_decode_with_a_popularity_power_equals_ease_on_balanced_items() -> None:
+    """EASE on D G D, with the balance taken back out of the weights, in closed form."""
+    x = _histories(200, 12)
+    power, ridge_mean = 0.6, 0.5
+    decoded = decode_item_statistics(
+        _packed_sum(x),
+        top_items=np.arange(12, dtype=np.int32),
+        n_items=12,
+        noise_std=0.0,
+        settings=StatisticsSettings(
+            rank=12, ridge_edges=0.0, ridge_mean=ridge_mean, popularity_power=power
+        ),
+    )
+    factors = decoded.factors.astype(float)
+    scores = decoded.scale * ((x @ factors) @ factors.T - x * decoded.self_weight)
+    gram = x.T @ x
+    strength = np.diag(gram)
+    d = (strength / strength.min()) ** (-power / 2)
+    balanced = gram * d[:, None] * d
+    expected = (x * d) @ _ease(balanced, ridge_mean * np.trace(balanced) / 12) / d
+    assert np.abs(scores - expected).max() < 1e-5
+    assert decoded.self_weight.max() < 1
+
+
 def test_decode_items_outside_the_top_have_no_factors_and_keep_popularity() -> None:
     """An item that the statistics do not cover falls back to the released counts."""
     x = _histories(60, 3)
@@ -232,7 +256,13 @@ def test_popularity_from_counts_all_noise_is_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rank": 0}, {"ridge_edges": -1.0}, {"ridge_edges": 0.0, "ridge_mean": 0.0}]
+    "wrong",
+    [
+        {"rank": 0},
+        {"ridge_edges": -1.0},
+        {"ridge_edges": 0.0, "ridge_mean": 0.0},
+        {"popularity_power": 1.5},
+    ],
 )
 def test_statistics_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
     """Settings that cannot decode are refused when they are made."""

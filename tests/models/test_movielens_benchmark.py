@@ -26,7 +26,7 @@ def test_movielens_data_absent_is_one_line_and_exit_code_2(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_movielens_without_noise_stays_at_what_was_measured() -> None:
-    """One round of exact statistics keeps its .108, .721 and .450 (full, sampled, NDCG)."""
+    """One round of exact statistics keeps its .108, .722 and .451 (full, sampled, NDCG)."""
     shared = Path(os.environ.get("HOMEBODY_SHARED", SCRIPT.parents[2] / "shared")) / "data"
     if not (shared / "ml-1m").is_dir():
         pytest.skip("MovieLens-1M is not on this machine")
@@ -45,6 +45,6 @@ def test_movielens_without_noise_stays_at_what_was_measured() -> None:
         check=True,
     )
     full, sampled, ndcg = map(float, run.stdout.split())
-    assert full >= 0.106
+    assert full >= 0.108
     assert sampled >= 0.718
-    assert ndcg >= 0.448
+    assert ndcg >= 0.451
