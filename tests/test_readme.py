@@ -1,0 +1,43 @@
+"""The README tells the truth: its example runs, and its commands exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_readme_example_is_the_file_that_runs() -> None:
+    """The ten lines in the README are those of the example, and print a list with reasons."""
+    example = ROOT / "examples" / "first_list.py"
+    (shown,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert example.read_text(encoding="utf-8").endswith(shown)
+    run = subprocess.run(
+        [sys.executable, str(example)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    assert run.stdout.splitlines()[0] == "Green tea: You bought it."
+    assert len(run.stdout.splitlines()) == 3
+
+
+def test_readme_make_targets_exist() -> None:
+    """Every `make` command that the README names is a target."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"make ([a-z]+)", README)) - {"sure"}
+    assert named
+    assert named <= set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+
+
+def test_ci_and_readme_share_one_test_command() -> None:
+    """What CI runs is what the README tells a newcomer to run."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "make test" in script
+    assert "make demo" in script
