@@ -15,9 +15,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +23,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from aggregator.campaign import PrivacyTarget, TaskRecord, UnsafeNoPrivacy, refusals_of
+from aggregator.campaign import PrivacyTarget, UnsafeNoPrivacy
 from aggregator.in_process import InProcessGrid
 from aggregator.learning import (
     COUNTS_SHARE,
@@ -36,28 +34,27 @@ from aggregator.learning import (
     learn_item_training,
 )
 from aggregator.publishing import CheckedGraph, export_checked_graph, ranker_table
-from aggregator.strategy import Stage
 from client_sdk.intelligence import RankerSettings, RankerTable
 from models.item_statistics import StatisticsSettings, suggest_top_items
 from models.item_training import initial_state
-from privacy.accounting import epsilon_pld
 from privacy.budget import Budget
-from privacy.events import ADJACENCY, TRUSTED, AssumedPopulation
+from privacy.events import AssumedPopulation
 from privacy.gaussian import noise_multipliers_for
 from privacy.noise import GaussianNoise
 from simulations.arms import Arms
 from simulations.data.bundled import load_bundled
 from simulations.data.interactions import LoadedData
-from simulations.evaluation.metrics import Measured, measure, summarise_arms
+from simulations.evaluation.metrics import measure
 from simulations.evaluation.split import Targets, draw_targets, hold_out
+from simulations.findings import AS_IS, Findings, consent_of
 from simulations.house import House
-from simulations.population import SIMULATED_NOW_S, Attitude, Population
+from simulations.population import SIMULATED_NOW_S, Population
 from simulations.progress import Progress
 from simulations.rollout import choose_example, history_of, list_of, roll_out, update_all
 from simulations.settings import DemoSettings, SettingsError, SimulationSettings, arm_name
+from simulations.task_progress import TaskProgress
 
 NO_NOISE_ARM: Final = "together-no-noise"
-AS_IS: Final = "-as-is"
 # Chosen by `python -m simulations.tune_training`.
 TRAINED: Final = RankerSettings(form="ridge", ridge=TRAINING_RIDGE, together_weight=0.01)
 TRAINING_RANK: Final = 32
@@ -153,31 +150,33 @@ class _Experiment:
     data: LoadedData
     progress: Progress
     folder: Path
-    metrics: dict[str, list[Measured]] = field(default_factory=dict)
-    releases: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    consent: dict[str, Any] = field(default_factory=dict)
-    rollout: dict[str, Any] = field(default_factory=dict)
-    example: dict[str, Any] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
 
     def run(self) -> dict[str, Any]:
         """Run every seed and arm, and put the result together."""
-        started = time.perf_counter()
-        with House(
-            self.folder / "house",
-            catalogue=self.data.catalogue,
-            budgets=self._budgets(),
-            clock=lambda: SIMULATED_NOW_S,
-        ) as house:
+        with (
+            self.findings.timed("total"),
+            House(
+                self.folder / "house",
+                catalogue=self.data.catalogue,
+                budgets=self._budgets(),
+                clock=lambda: SIMULATED_NOW_S,
+            ) as house,
+        ):
             self._publish_first(house)
-            with self._timed("devices"):
+            with self.findings.timed("devices"):
                 population = self._fill(house)
             with population:
                 arms = Arms.of(self.split.train, population.histories, self.data.catalogue)
                 for seed in self._seeds:
                     self._run_seed(seed, house, population, arms)
-        self.seconds["total"] = time.perf_counter() - started
-        return self._result()
+        return self.findings.result(
+            data=self.data.quality.to_json(),
+            settings=self.settings.to_json(),
+            assumed=self.settings.population or self._people,
+            real=self._people,
+            main=self._main,
+        )
 
     # What is fixed for the whole experiment.
 
@@ -202,7 +201,7 @@ class _Experiment:
     def graph(self) -> CheckedGraph:
         """The graph that every release of this experiment carries."""
         self.progress.stage("exporting the graph through the parity gate")
-        with self._timed("export"):
+        with self.findings.timed("export"):
             return export_checked_graph(self._rank)
 
     @property
@@ -273,27 +272,33 @@ class _Experiment:
 
     def _run_seed(self, seed: int, house: House, population: Population, arms: Arms) -> None:
         targets = draw_targets(self.split, seed=seed)
-        with self._timed("judging"):
+        with self.findings.timed("judging"):
             self._judge("popularity", arms.popularity(), targets)
             self._judge("device-alone", arms.alone(), targets)
             central = arms.central(RankerSettings())
             self._judge("central", central, targets)
         for plan in self._plans:
             attitudes = population.ask_consent()
-            with self._timed("learning together"):
+            with self.findings.timed("learning together"):
                 learned = self._learn(plan, seed, house, population)
             table = ranker_table(learned.ranker, self._ranker_settings)
             scorer = arms.together(table)
-            with self._timed("judging"):
+            with self.findings.timed("judging"):
                 self._judge(plan.name, scorer, targets)
-            self._note_release(plan, learned)
+            if plan.epsilon is not None:
+                self.findings.note_release(
+                    plan.name,
+                    learned.events,
+                    epsilon=plan.epsilon,
+                    delta=self.settings.delta,
+                    assumed=plan.assumed,
+                )
             if plan.name == self._main and seed == self.settings.seed:
-                self.consent = _consent_of(attitudes, learned.tasks)
-                with self._timed("roll-out"):
+                self.findings.consent = consent_of(attitudes, learned.tasks)
+                with self.findings.timed("roll-out"):
                     self._roll_out(learned, house, population, arms, targets)
 
     def _learn(self, plan: _Plan, seed: int, house: House, population: Population) -> Learned:
-        stage = f"{plan.name}, seed {seed}: "
         campaign = house.campaign(
             population=_account(plan.name, seed),
             privacy=self._privacy(plan, seed),
@@ -301,7 +306,9 @@ class _Experiment:
             enrolled=population.directory,
             report_goal=self._cohort,
             quorum=max(1, round(_QUORUM_SHARE * self._cohort)),
-            on_progress=_Follow(self.progress, stage),
+            on_progress=TaskProgress(
+                self.progress, lambda task, _: f"{plan.name}, seed {seed}: task {task}"
+            ),
         )
         if self._training:
             return learn_item_training(
@@ -327,7 +334,7 @@ class _Experiment:
         shown = choose_example(population, self.split)
         if shown is not None:
             device = population.people[shown].device
-            self.example = {
+            self.findings.example = {
                 "history": history_of(device, self.split, shown),
                 "before": list_of(device, self.split, shown),
             }
@@ -342,7 +349,7 @@ class _Experiment:
             total=len(population) + len(targets.next_people),
         )
         table = ranker_table(learned.ranker, self._ranker_settings)
-        self.rollout = roll_out(
+        self.findings.rollout = roll_out(
             population,
             version=manifest.version,
             scorer=arms.together(table),
@@ -350,7 +357,9 @@ class _Experiment:
             tick=self.progress.step,
         ).to_json()
         if shown is not None:
-            self.example["after"] = list_of(population.people[shown].device, self.split, shown)
+            self.findings.example["after"] = list_of(
+                population.people[shown].device, self.split, shown
+            )
 
     # Small answers.
 
@@ -388,85 +397,7 @@ class _Experiment:
         return [int(person) + 1 for person in np.sort(chosen)]
 
     def _judge(self, arm: str, scorer: Any, targets: Targets) -> None:
-        self.metrics.setdefault(arm, []).append(measure(scorer, self.split, targets))
-
-    def _note_release(self, plan: _Plan, learned: Learned) -> None:
-        if plan.epsilon is None or plan.name in self.releases:
-            return
-        events = learned.events
-        self.releases[plan.name] = {
-            "arm": plan.name,
-            "epsilon": epsilon_pld(events, self.settings.delta),
-            "delta": self.settings.delta,
-            "budget": plan.epsilon,
-            "noise_multiplier": [event.noise_multiplier for event in events],
-            "tasks": [event.kind.value for event in events],
-            "assumed": None if plan.assumed is None else plan.assumed.label,
-        }
-
-    def _timed(self, name: str) -> _Timer:
-        return _Timer(self.seconds, name)
-
-    def _result(self) -> dict[str, Any]:
-        summary = summarise_arms(self.metrics)
-        return {
-            "data": self.data.quality.to_json(),
-            "settings": self.settings.to_json(),
-            "metrics": summary,
-            "privacy": {
-                "adjacency": ADJACENCY,
-                "trust": TRUSTED,
-                "mechanism": (
-                    "Gaussian noise on each clipped sum (sensitivity 1, the clip norm); ε over all "
-                    "releases of an arm by a PLD accountant; seeded noise, as this is a simulation"
-                ),
-                "population": {
-                    "assumed": self.settings.population or self._people,
-                    "real": self._people,
-                },
-                "releases": list(self.releases.values()),
-                "real": _real_sentence(summary, self._main, self._people),
-            },
-            "consent": self.consent,
-            "rollout": self.rollout,
-            "seconds": self.seconds,
-            "example": self.example,
-        }
-
-
-@dataclass(frozen=True, kw_only=False)
-class _Timer:
-    """Adds the time of a block to a name."""
-
-    seconds: dict[str, float]
-    name: str
-    started: list[float] = field(default_factory=list)
-
-    def __enter__(self) -> None:
-        self.started.append(time.perf_counter())
-
-    def __exit__(self, *_: object) -> None:
-        spent = time.perf_counter() - self.started.pop()
-        self.seconds[self.name] = self.seconds.get(self.name, 0.0) + spent
-
-
-class _Follow:
-    """Shows how far a task is: each task is a stage that ends when everyone has answered."""
-
-    def __init__(self, progress: Progress, stage: str) -> None:
-        self._progress = progress
-        self._stage = stage
-        self._task = 0
-        self._shown = 0
-
-    def __call__(self, stage: Stage, done: int, total: int) -> None:
-        if stage is Stage.INVITED:
-            self._task += 1
-            self._shown = 0
-            self._progress.stage(f"{self._stage}task {self._task}", total=total)
-        elif stage is Stage.ADDED and done > self._shown:
-            self._progress.step(done - self._shown)
-            self._shown = done
+        self.findings.metrics.setdefault(arm, []).append(measure(scorer, self.split, targets))
 
 
 class _SeededNoise:
@@ -485,30 +416,3 @@ class _SeededNoise:
 def _account(arm: str, seed: int) -> str:
     """Name the population whose budget an arm is paid from: each run is a world of its own."""
     return f"{arm}/seed-{seed}"
-
-
-def _consent_of(attitudes: Counter[Attitude], tasks: Sequence[TaskRecord]) -> dict[str, Any]:
-    """Count who said what, and what became of the last task's answers."""
-    return {
-        "granted": attitudes[Attitude.WILLING] + attitudes[Attitude.WITHDRAWS_MIDWAY],
-        "refused": attitudes[Attitude.REFUSES],
-        "withdrawn": attitudes[Attitude.WITHDRAWS_MIDWAY],
-        "accepted": tasks[-1].accepted,
-        "rejected": dict(refusals_of(tasks[-1:])),
-    }
-
-
-def _real_sentence(summary: Any, arm: str, people: int) -> str:
-    """Say plainly what the people in the data would get, without any assumption."""
-    real = arm + AS_IS if arm + AS_IS in summary else arm
-    found = summary[real]["discover"]["hr@10"]["mean"]
-    popular = summary["popularity"]["discover"]["hr@10"]["mean"]
-    if found is None or popular is None:
-        return f"{people:,} people are too few to say anything."
-    return (
-        f"With the noise that these {people:,} people need, and no assumption, the same run finds "
-        f"{found:.1%} of new favourites (best sellers: {popular:.1%})."
-    )
-
-
-Run = Callable[[Any, Progress], dict[str, Any]]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from aggregator.consents import ConsentRegistry
 from aggregator.in_process import InProcessGrid
-from aggregator.strategy import BoundedSumStrategy, Stage, TaskPlan, TaskResult
+from aggregator.strategy import BoundedSumStrategy, TaskPlan, TaskResult
 from aggregator.superlink.round import RoundDevice
 from aggregator.superlink.round import run_superlink_round as run_round
 from client_sdk import Homebody
@@ -54,6 +54,7 @@ from simulations.house import House, UnsafeUnbookedLedger
 from simulations.population import events_of
 from simulations.progress import Progress
 from simulations.scripted import Behaviour, ScriptedDevice
+from simulations.task_progress import TaskProgress
 
 HONEST: Final = 27
 EPSILON: Final = 8.0
@@ -130,7 +131,10 @@ def run_superlink_round(data: LoadedData, progress: Progress) -> dict[str, Any]:
             ledger=house.ledger,
             consents=consents,
             directory=folder / "superlink",
-            on_progress=_Follow(progress),
+            on_progress=TaskProgress(
+                progress,
+                lambda _, devices: f"{devices} devices are invited; the silent one is waited for",
+            ),
         )
         progress.stage("the same people in this process, for comparison")
         equal = np.array_equal(result.noisy_sum, _in_process(plan, cast, house, consents))
@@ -310,21 +314,3 @@ def _result(
         },
         "seconds": {"round": result.seconds, "total": time.perf_counter() - started},
     }
-
-
-class _Follow:
-    """Shows how many devices were asked and added."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._shown = 0
-
-    def __call__(self, stage: Stage, done: int, total: int) -> None:
-        if stage is Stage.INVITED:
-            self._progress.stage(
-                f"{total} devices are invited; the round stays open for the silent one",
-                total=total,
-            )
-        elif stage is Stage.ADDED and done > self._shown:
-            self._progress.step(done - self._shown)
-            self._shown = done

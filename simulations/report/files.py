@@ -23,7 +23,7 @@ def check_writable(*, json_path: Path | None, folder: Path | None) -> None:
     """Find out, before long work, whether the results can be written; leaves nothing behind.
 
     Args:
-        json_path: The JSON file; its folder must exist.
+        json_path: The JSON file; its folder must exist, or be the report's.
         folder: The report's folder; it is made later where it does not exist.
 
     Raises:
@@ -32,9 +32,10 @@ def check_writable(*, json_path: Path | None, folder: Path | None) -> None:
     if json_path is not None:
         if json_path.exists() and not json_path.is_file():
             raise OutputError(f"{json_path} is not a file; expected a file name for the JSON")
-        if not json_path.parent.is_dir():
-            raise OutputError(f"the folder {json_path.parent} does not exist")
-        _probe(json_path.parent)
+        if json_path.parent != folder:
+            if not json_path.parent.is_dir():
+                raise OutputError(f"the folder {json_path.parent} does not exist")
+            _probe(json_path.parent)
     if folder is not None:
         existing = folder
         while not existing.exists() and existing != existing.parent:

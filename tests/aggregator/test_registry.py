@@ -45,7 +45,7 @@ class RegistryContract:
     @pytest.fixture
     def url(self) -> str:
         """A database of its own."""
-        raise NotImplementedError
+        raise AssertionError("each subclass of the contract says this")
 
     @pytest.fixture
     def registry(self, url: str) -> Iterator[ReleaseRegistry]:

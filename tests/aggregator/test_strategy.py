@@ -1,4 +1,7 @@
-"""The strategy on the in-process grid, with real signed frames and the real sum."""
+"""The strategy on the in-process grid, with real signed frames and the real sum.
+
+Longer than 400 lines because one table of behaviours is run against every rule of the strategy.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The real thing: a SuperLink process, TLS, node keys, the gate, and devices in threads."""
+"""The real thing: a SuperLink process, TLS, node keys, the gate, and devices in threads.
+
+Longer than 400 lines because all of it shares one SuperLink, which takes seconds to start.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class MechanismContract:
 
     def make(self) -> Mechanism:
         """Give a fresh mechanism."""
-        raise NotImplementedError
+        raise AssertionError("each subclass of the contract says this")
 
     def test_noise_is_one_integer_for_each_entry(self) -> None:
         """So that it can be added to a lattice sum."""

@@ -95,3 +95,12 @@ def test_to_plain_numbers_of_numpy_become_json() -> None:
         "c": Path("x"),
     }
     assert to_plain(value) == {"1": [0, 1], "b": [None, None, 3, True], "c": "x"}
+
+
+def test_check_writable_json_in_the_reports_new_folder_is_fine(tmp_path: Path) -> None:
+    """`--out DIR --json DIR/r.json` works where DIR is new: the report makes it."""
+    folder = tmp_path / "new"
+    check_writable(json_path=folder / "r.json", folder=folder)
+    assert not folder.exists()
+    write_results({"a": 1}, json_path=folder / "r.json", report_path=None)
+    assert (folder / "r.json").is_file()
