@@ -3,13 +3,14 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+OLD := .venv-tflite
 OUT ?= out
 STAMP := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export FLWR_TELEMETRY_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo superlink test lint types imports unit bench clean
+.PHONY: help setup demo superlink test lint types imports unit runtimes bench clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,8 +45,17 @@ imports: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest
 
+# The device's runtime port on tflite-runtime too, in an environment of its own (numpy < 2).
+runtimes: $(STAMP)  ## The runtime's contract tests on tflite-runtime 2.14
+	@test -x $(OLD)/bin/python || $(PYTHON) -m venv $(OLD)
+	$(OLD)/bin/python -m pip install --quiet tflite-runtime==2.14.0 'numpy<2' cryptography pytest hypothesis
+	@mkdir -p $(OUT)
+	$(BIN)/python -m models.export --rank 4 --batch 8 --out $(OUT)/test-graph.tflite
+	HOMEBODY_TEST_GRAPH=$(OUT)/test-graph.tflite $(OLD)/bin/python -m pytest -p no:cacheprovider \
+	  tests/client_sdk/intelligence/test_litert.py tests/client_sdk/intelligence/test_item_training.py
+
 bench: $(STAMP)  ## Ratios against named peers; tables and JSON in out/bench/
 	$(BIN)/python -m benchmarks --out $(OUT)/bench
 
 clean:  ## Remove the virtual environment and every output
-	rm -rf $(VENV) $(OUT) build dist *.egg-info
+	rm -rf $(VENV) $(OLD) $(OUT) build dist *.egg-info

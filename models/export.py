@@ -6,8 +6,11 @@ Importing this file loads TensorFlow. What it gives is not fit to publish before
 
 from __future__ import annotations
 
+import argparse
 import os
 import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 # TensorFlow's own notes about this machine are nobody's progress; errors still show.
@@ -51,3 +54,31 @@ def export_ranker(rank: int, batch: int) -> bytes:
     """
     graph = RankerGraph(rank=rank, batch=batch)
     return export_module(graph, graph.signatures())
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Export one graph that passed the parity gate to a file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.export",
+        description="Export the ranker's graph, put it through the parity gate, write it.",
+    )
+    parser.add_argument("--rank", type=int, required=True, help="factors of an item")
+    parser.add_argument("--batch", type=int, required=True, help="rows of a call")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args(words)
+    if options.rank < 1 or options.batch < 1:
+        parser.error("rank and batch must be at least 1")
+    from models.parity import check_parity
+
+    data = export_ranker(options.rank, options.batch)
+    report = check_parity(data, RankerGraph(rank=options.rank, batch=options.batch))
+    try:
+        options.out.write_bytes(data)
+    except OSError as error:
+        parser.error(f"cannot write {options.out} ({error.strerror})")
+    print(f"{options.out}: {len(data)} bytes, {report.cases} cases within {report.tolerance:g}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

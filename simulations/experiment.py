@@ -12,9 +12,6 @@ drawn once from the first seed, because the devices are real and remember.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -53,6 +50,7 @@ from simulations.progress import Progress
 from simulations.rollout import choose_example, history_of, list_of, roll_out, update_all
 from simulations.settings import DemoSettings, SettingsError, SimulationSettings, arm_name
 from simulations.task_progress import TaskProgress
+from simulations.workspace import temporary_workspace
 
 NO_NOISE_ARM: Final = "together-no-noise"
 # Chosen by `python -m simulations.tune_training`.
@@ -60,7 +58,6 @@ TRAINED: Final = RankerSettings(form="ridge", ridge=TRAINING_RIDGE, together_wei
 TRAINING_RANK: Final = 32
 MAX_TOP_ITEMS: Final = 4_096
 _QUORUM_SHARE: Final = 0.5
-_ROOM_BYTES: Final = 4 << 30
 
 
 def run_demo(settings: DemoSettings, progress: Progress) -> dict[str, Any]:
@@ -116,21 +113,8 @@ def _run(settings: SimulationSettings, data: LoadedData, progress: Progress) -> 
             f"population must be at least the {people} people in the data; "
             f"got {settings.population}"
         )
-    with tempfile.TemporaryDirectory(prefix="homebody-", dir=_memory_folder()) as folder:
-        experiment = _Experiment(
-            settings=settings, data=data, progress=progress, folder=Path(folder)
-        )
-        return experiment.run()
-
-
-def _memory_folder() -> str | None:
-    """Give a file system in memory where there is one with room; else the default folder.
-
-    Hundreds of stores that each wait for a disk are no simulation of anything.
-    """
-    memory = Path("/dev/shm")  # noqa: S108 -- a private folder is made in it
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM_BYTES
-    return str(memory) if roomy and os.access(memory, os.W_OK) else None
+    with temporary_workspace() as folder:
+        return _Experiment(settings=settings, data=data, progress=progress, folder=folder).run()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +161,6 @@ class _Experiment:
             real=self._people,
             main=self._main,
         )
-
-    # What is fixed for the whole experiment.
 
     @property
     def _people(self) -> int:
@@ -242,8 +224,6 @@ class _Experiment:
             if plan.epsilon is not None
             for seed in self._seeds
         }
-
-    # The steps.
 
     def _publish_first(self, house: House) -> None:
         """Publish what devices need to take part: the catalogue, and for training a first table."""
@@ -360,8 +340,6 @@ class _Experiment:
             self.findings.example["after"] = list_of(
                 population.people[shown].device, self.split, shown
             )
-
-    # Small answers.
 
     def _start(self, seed: int) -> Any:
         return initial_state(n_items=len(self.data.catalogue.items), rank=TRAINING_RANK, seed=seed)

@@ -9,6 +9,7 @@ that every arm is learned from the same people.
 
 from __future__ import annotations
 
+import resource
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,10 +37,13 @@ from client_sdk.wire import (
 )
 from simulations.data.interactions import EVENT_KINDS
 from simulations.evaluation.split import Split
+from simulations.settings import SettingsError
 
 SIMULATED_NOW_S: Final = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 REFUSING_SHARE: Final = 0.12
 WITHDRAWING_SHARE: Final = 0.03
+_FILES_A_DEVICE: Final = 6
+_FILES_BESIDE: Final = 512
 _TOGETHER: Final = (Purpose.TRAIN, Purpose.STATISTICS)
 
 
@@ -87,6 +91,9 @@ class Population:
         trusted_root: What the app ships to verify it.
         seed: Of the attitudes.
         on_device: Called after each device is filled.
+
+    Raises:
+        SettingsError: this machine does not allow so many open stores.
     """
 
     def __init__(
@@ -100,6 +107,7 @@ class Population:
         seed: int,
         on_device: Callable[[], None] = lambda: None,
     ) -> None:
+        _allow_open_files(split.train.n_people * _FILES_A_DEVICE)
         self.clock = FixedClock(SIMULATED_NOW_S)
         self._people: list[Person] = []
         attitudes = draw_attitudes(split.train.n_people, seed=seed)
@@ -204,6 +212,19 @@ def histories_of(split: Split, catalogue: Catalogue) -> tuple[History, ...]:
         )
         for person in range(split.train.n_people)
     )
+
+
+def _allow_open_files(needed: int) -> None:
+    """Raise this process's limit of open files where the machine lets it; each store stays open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = needed + _FILES_BESIDE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise SettingsError(
+                f"so many devices need {wanted:,} open files, and this machine allows {hard:,}; "
+                "raise the limit (ulimit -Hn) or take fewer people"
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _is_model_order(frame: bytes) -> bool:

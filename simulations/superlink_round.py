@@ -10,7 +10,6 @@ the two releases must be equal to the last bit, so nobody else moved the sum.
 from __future__ import annotations
 
 import secrets
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +54,7 @@ from simulations.population import events_of
 from simulations.progress import Progress
 from simulations.scripted import Behaviour, ScriptedDevice
 from simulations.task_progress import TaskProgress
+from simulations.workspace import temporary_workspace
 
 HONEST: Final = 27
 EPSILON: Final = 8.0
@@ -105,8 +105,7 @@ def run_superlink_round(data: LoadedData, progress: Progress) -> dict[str, Any]:
     """
     started = time.perf_counter()
     split = hold_out(data.interactions)
-    with tempfile.TemporaryDirectory(prefix="homebody-") as name, ExitStack() as stack:
-        folder = Path(name)
+    with temporary_workspace() as folder, ExitStack() as stack:
         house = stack.enter_context(
             House(
                 folder / "house",

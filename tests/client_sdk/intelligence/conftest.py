@@ -1,6 +1,8 @@
 """A small release and people for it, drawn from a seed."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,5 +47,11 @@ def words() -> ItemWords:
 
 @pytest.fixture(scope="session")
 def small_graph() -> bytes:
-    """The exported ranker of rank 4 and batch 8; needs TensorFlow (the models extra)."""
+    """The exported ranker of rank 4 and batch 8.
+
+    ``make runtimes`` exports it once and names the file, for environments without TensorFlow.
+    """
+    exported = os.environ.get("HOMEBODY_TEST_GRAPH")
+    if exported:
+        return Path(exported).read_bytes()
     return pytest.importorskip("models.export").export_ranker(rank=4, batch=8)
