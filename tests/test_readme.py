@@ -28,6 +28,23 @@ def test_readme_example_is_the_file_that_runs() -> None:
     assert len(run.stdout.splitlines()) == 3
 
 
+def test_example_publishes_a_release_that_a_device_runs() -> None:
+    """Operator and device meet over HTTP in one file that a newcomer can read."""
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "publish_release.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    assert run.stdout.splitlines() == [
+        "published release 1",
+        "the device runs release 1",
+        "Green tea, Desk lamp",
+    ]
+
+
 def test_readme_make_targets_exist() -> None:
     """Every `make` command that the README names is a target."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
