@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
 import tempfile
@@ -313,6 +314,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     given = parser.parse_args()
+    logging.getLogger("flwr").setLevel(logging.WARNING)
     rng = np.random.default_rng(0)
     sparse = statistics_vector(rng, history=HISTORY, top=TOP_ITEMS)
     dense = SparseVector.from_dense(rng.normal(size=sparse.dimension).astype(np.float32))

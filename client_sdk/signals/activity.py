@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client_sdk.intelligence.history import History
 from client_sdk.signals.events import Event, EventKind
@@ -44,6 +45,16 @@ class ItemActivity:
     views: int = 0
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Folded:
+    """The history's columns for one catalogue, until the next event."""
+
+    position: Mapping[str, int]
+    items: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    times: NDArray[np.float64]
+
+
 class Activity:
     """The folded events of one person.
 
@@ -59,6 +70,7 @@ class Activity:
         # item id -> ([purchases, returns, carts, views], last time)
         self._counts: dict[str, list[int]] = {}
         self._last_time_s: dict[str, float] = {}
+        self._folded: _Folded | None = None
         for event in events:
             self.add(event)
 
@@ -72,6 +84,7 @@ class Activity:
         if counts is None:
             counts = self._counts[item_id] = [0, 0, 0, 0]
         counts[column] += 1
+        self._folded = None
         if column != _RETURNS and event.time_s > self._last_time_s.get(item_id, -1.0):
             self._last_time_s[item_id] = event.time_s
 
@@ -96,6 +109,14 @@ class Activity:
         Returns:
             The items that the catalogue has, with weights above 0.
         """
+        folded = self._folded
+        if folded is None or folded.position is not position:
+            folded = self._folded = self._fold(position)
+        return History(
+            items=folded.items, counts=folded.weights, last_time_s=folded.times, now_s=now_s
+        )
+
+    def _fold(self, position: Mapping[str, int]) -> _Folded:
         rows: list[int] = []
         weights: list[float] = []
         times: list[float] = []
@@ -107,12 +128,15 @@ class Activity:
                 weights.append(weight)
                 times.append(self._last_time_s[item_id])
         order = np.argsort(np.array(rows, np.int32))
-        return History(
+        folded = _Folded(
+            position=position,
             items=np.array(rows, np.int32)[order],
-            counts=np.array(weights, np.float32)[order],
-            last_time_s=np.array(times, np.float64)[order],
-            now_s=now_s,
+            weights=np.array(weights, np.float32)[order],
+            times=np.array(times, np.float64)[order],
         )
+        for array in (folded.items, folded.weights, folded.times):
+            array.setflags(write=False)
+        return folded
 
 
 def _kept(counts: list[int]) -> int:

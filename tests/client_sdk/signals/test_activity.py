@@ -44,3 +44,16 @@ def test_activity_item_outside_the_catalogue_is_kept_and_not_ranked() -> None:
 def test_activity_unknown_item_has_done_nothing() -> None:
     """Asking about an item never seen is no error."""
     assert Activity().of("a").views == 0
+
+
+def test_activity_history_follows_events_and_catalogues() -> None:
+    """What is remembered between two rankings is forgotten with an event or another catalogue."""
+    activity = Activity([Event(kind="purchase", item_id="tea", time_s=1.0)])
+    first, other = {"tea": 0, "cup": 1}, {"cup": 0, "tea": 1}
+    assert activity.history(first, now_s=9.0).items.tolist() == [0]
+    assert activity.history(first, now_s=10.0).now_s == 10.0
+    assert activity.history(other, now_s=9.0).items.tolist() == [1]
+    activity.add(Event(kind="purchase", item_id="cup", time_s=2.0))
+    assert activity.history(other, now_s=9.0).items.tolist() == [0, 1]
+    activity.add(Event(kind="return", item_id="tea", time_s=3.0))
+    assert activity.history(other, now_s=9.0).items.tolist() == [0]
