@@ -42,6 +42,11 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
             summary="the same on your own events",
             extra="simulation",
         ),
+        "device": Command(
+            module="client_sdk.cli",
+            summary="look into a store, export, erase it, change consent",
+            extra="keyring",
+        ),
         "server": Command(
             module="aggregator.cli",
             summary="set up and run the model server",

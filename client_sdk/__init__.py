@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from client_sdk.catalogue_updates import CatalogueUpdates
     from client_sdk.errors import (
         ConsentRequiredError,
         HomebodyError,
@@ -20,16 +21,24 @@ if TYPE_CHECKING:
         ServerUnreachableError,
         VaultError,
     )
+    from client_sdk.experience.preferences import Preferences
     from client_sdk.federation.consent import ConsentState
     from client_sdk.home import Homebody
-    from client_sdk.keys import FileKeyStore
-    from client_sdk.outcomes import Tracked, TrackedMany, UpdateResult
+    from client_sdk.household import Household
+    from client_sdk.keys import FileKeyStore, KeyringKeyStore
+    from client_sdk.outcomes import Imported, Tracked, TrackedMany, UpdateResult
     from client_sdk.shelf import RankedItem
-    from client_sdk.signals.events import Event, EventKind
+    from client_sdk.signals.events import Event, EventError, EventKind
+    from client_sdk.signals.features import Context, FeatureSet, FeatureVector, PropertyFeature
+    from client_sdk.signals.kinds import CustomKind, PropertyRule
+    from client_sdk.signals.retention import RetentionPolicy
+    from client_sdk.signals.signals import SignalRules
+    from client_sdk.signals.taxonomy import Taxonomy
     from client_sdk.version import SDK_VERSION
     from client_sdk.wire import DEFAULT_POLICY, Catalogue, ConsentPolicy, Item, Purpose
 
 _ROOMS: Final = {
+    "client_sdk.catalogue_updates": ("CatalogueUpdates",),
     "client_sdk.errors": (
         "ConsentRequiredError",
         "HomebodyError",
@@ -37,12 +46,19 @@ _ROOMS: Final = {
         "ServerUnreachableError",
         "VaultError",
     ),
+    "client_sdk.experience.preferences": ("Preferences",),
     "client_sdk.federation.consent": ("ConsentState",),
     "client_sdk.home": ("Homebody",),
-    "client_sdk.keys": ("FileKeyStore",),
-    "client_sdk.outcomes": ("Tracked", "TrackedMany", "UpdateResult"),
+    "client_sdk.household": ("Household",),
+    "client_sdk.keys": ("FileKeyStore", "KeyringKeyStore"),
+    "client_sdk.outcomes": ("Imported", "Tracked", "TrackedMany", "UpdateResult"),
     "client_sdk.shelf": ("RankedItem",),
-    "client_sdk.signals.events": ("Event", "EventKind"),
+    "client_sdk.signals.events": ("Event", "EventError", "EventKind"),
+    "client_sdk.signals.features": ("Context", "FeatureSet", "FeatureVector", "PropertyFeature"),
+    "client_sdk.signals.kinds": ("CustomKind", "PropertyRule"),
+    "client_sdk.signals.retention": ("RetentionPolicy",),
+    "client_sdk.signals.signals": ("SignalRules",),
+    "client_sdk.signals.taxonomy": ("Taxonomy",),
     "client_sdk.version": ("SDK_VERSION",),
     "client_sdk.wire": ("DEFAULT_POLICY", "Catalogue", "ConsentPolicy", "Item", "Purpose"),
 }
@@ -52,19 +68,34 @@ __all__ = [
     "DEFAULT_POLICY",
     "SDK_VERSION",
     "Catalogue",
+    "CatalogueUpdates",
     "ConsentPolicy",
     "ConsentRequiredError",
     "ConsentState",
+    "Context",
+    "CustomKind",
     "Event",
+    "EventError",
     "EventKind",
+    "FeatureSet",
+    "FeatureVector",
     "FileKeyStore",
     "Homebody",
     "HomebodyError",
+    "Household",
+    "Imported",
     "Item",
+    "KeyringKeyStore",
+    "Preferences",
+    "PropertyFeature",
+    "PropertyRule",
     "Purpose",
     "RankedItem",
     "ReleaseRejectedError",
+    "RetentionPolicy",
     "ServerUnreachableError",
+    "SignalRules",
+    "Taxonomy",
     "Tracked",
     "TrackedMany",
     "UpdateResult",

@@ -18,10 +18,12 @@ True
 
 Rules a reader can check line by line:
 
-1. Without consent to personalise nothing is stored, and `Homebody.rank` answers with the list that
-   everybody gets. Both hold from the call after a withdrawal on.
+1. Without consent to personalise, or during a pause, nothing is stored, and `Homebody.rank` answers
+   with the list that everybody gets. Both hold from the call after a withdrawal on.
 2. Everything works offline and before any model.
 3. One lock: an object may be shared by threads. The work of a federated task runs outside of it.
+
+More than 400 lines: all that an app calls stands on one page, and most of it says what that does.
 """
 
 from __future__ import annotations
@@ -32,8 +34,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from client_sdk.archive import archive_lines, read_archive, write_archive
+from client_sdk.assortment import Assortment
+from client_sdk.catalogue_updates import NO_UPDATES, CatalogueUpdates
 from client_sdk.clock import SystemClock
-from client_sdk.export import export_lines, write_export
+from client_sdk.errors import ConsentRequiredError
+from client_sdk.experience.preferences import NO_PREFERENCES, PreferenceCentre
 from client_sdk.federation.consent import CONSENT_STREAM, ConsentAnswer, ConsentCentre
 from client_sdk.federation.encoders import EncoderInput
 from client_sdk.federation.participant import DeviceState, Participant
@@ -47,16 +53,26 @@ from client_sdk.installed import (
 )
 from client_sdk.intelligence.history import History
 from client_sdk.keys import DeviceKey, FileKeyStore
-from client_sdk.outcomes import DUPLICATE, NO_CONSENT, STORED, Tracked, TrackedMany, UpdateResult
+from client_sdk.opening import delivery_of, policy_of, signer_of
+from client_sdk.outcomes import (
+    DUPLICATE,
+    NO_CONSENT,
+    STORED,
+    Imported,
+    Tracked,
+    TrackedMany,
+    UpdateResult,
+)
 from client_sdk.ports import Clock, Connection, KeyStore
 from client_sdk.shelf import RankedItem, rank_items, similar_items
 from client_sdk.signals.activity import Activity
 from client_sdk.signals.events import Event, EventKind, PropertyValue, new_event_id
+from client_sdk.signals.features import Context, FeatureVector
+from client_sdk.signals.signals import SignalRules, Signals
 from client_sdk.signals.vault import Record, Vault
-from client_sdk.wire import DEFAULT_POLICY, Catalogue, ConsentPolicy, Purpose
+from client_sdk.wire import Catalogue, ConsentPolicy, Purpose
 
-_IDENTITY: Final = ("identity", "device")
-_DELIVERY_FOLDER: Final = "delivery"
+_UPDATES: Final = ("catalogue", "updates")
 
 
 class Homebody:
@@ -70,15 +86,19 @@ class Homebody:
         clock: Clock,
         installed: InstalledRelease,
         releases: ReleaseSource | None,
+        rules: SignalRules,
     ) -> None:
         self._vault = vault
+        self._open = True
         self._clock = clock
         self._installed = installed
         self._releases = releases
         self._lock = threading.RLock()
         self._updating = threading.Lock()
-        self._not_stored = 0
-        self._activity = Activity(event for _, event in vault.events())
+        self._device = signer.public_key_hex
+        kept = vault.read(*_UPDATES)
+        self._updates = NO_UPDATES if kept is None else CatalogueUpdates.from_json(kept)
+        self._preferences = PreferenceCentre(vault=vault, clock=clock, lock=self._lock)
         self._consent = ConsentCentre(
             vault=vault,
             signer=signer,
@@ -86,10 +106,17 @@ class Homebody:
             clock=clock,
             lock=self._lock,
             answers=[
-                ConsentAnswer.from_json(record.value)
-                for record in vault.records()
-                if record.stream == CONSENT_STREAM
+                ConsentAnswer.from_json(record.value) for record in vault.records(CONSENT_STREAM)
             ],
+            paused=self._preferences.paused,
+        )
+        self._signals = Signals(
+            vault=vault,
+            consent=self._consent,
+            clock=clock,
+            lock=self._lock,
+            rules=rules,
+            catalogue=lambda: self.catalogue,
         )
         self._participant = Participant(
             vault=vault,
@@ -99,7 +126,6 @@ class Homebody:
             lock=self._lock,
             device_state=self._device_state,
         )
-        self._device = signer.public_key_hex
 
     @classmethod
     def open(
@@ -107,41 +133,46 @@ class Homebody:
         path: Path | str,
         *,
         catalogue: Catalogue | None = None,
-        policy: ConsentPolicy = DEFAULT_POLICY,
+        policy: ConsentPolicy | None = None,
         key_store: KeyStore | None = None,
         clock: Clock | None = None,
         server_url: str | None = None,
         trusted_root: bytes | None = None,
         releases: ReleaseSource | None = None,
+        rules: SignalRules | None = None,
     ) -> Self:
         """Open the store of one person, or make a new one.
 
         Args:
             path: A directory of its own, for one person; made where it does not exist.
             catalogue: What the app can show before its first release; later the release's counts.
-            policy: The consent text before the first release; later the release's counts.
+            policy: The consent text before the first release; later the release's counts. By
+                default what the store was last opened with, or the SDK's own.
             key_store: Where the vault's key lies. By default files in ``<path>.keys``, beside the
                 store: an app on a phone passes the platform's key store.
             clock: By default the operating system's.
             server_url: The model server; with ``trusted_root`` it makes `update` work.
             trusted_root: The first TUF root metadata, shipped with the app.
             releases: Another source of releases, instead of those two.
+            rules: Own kinds of events, own features, how long what is kept; see `SignalRules`.
 
         Raises:
             VaultError: already open, its key is lost, or the store is damaged.
             ValueError: a server without a trusted root, or the other way round.
         """
         folder = Path(path)
-        source = releases or _delivery(folder, server_url, trusted_root)
+        source = releases or delivery_of(folder, server_url, trusted_root)
         keys = key_store or FileKeyStore(folder.with_name(f"{folder.name}.keys"))
         vault = Vault.open(folder, keys)
         try:
             return cls(
                 vault=vault,
-                signer=_signer(vault),
+                signer=signer_of(vault),
                 clock=clock or SystemClock(),
-                installed=active_release(source) or without_release(catalogue, policy),
+                installed=active_release(source)
+                or without_release(catalogue, policy_of(vault, policy)),
                 releases=source,
+                rules=rules or SignalRules(),
             )
         except BaseException:
             vault.close()
@@ -153,24 +184,29 @@ class Homebody:
         return self._consent
 
     @property
+    def preferences(self) -> PreferenceCentre:
+        """What the person wants more or less of, by which channels, and their pause."""
+        return self._preferences
+
+    @property
+    def signals(self) -> Signals:
+        """The events: how many, how good, read for a purpose, tidied."""
+        return self._signals
+
+    @property
     def device(self) -> str:
         """The device's pseudonym: its public key in hexadecimal. An aggregator enrols it."""
         return self._device
 
     @property
     def catalogue(self) -> Catalogue:
-        """The items in use: the active release's, or the app's."""
-        return self._installed.catalogue
+        """The items in use: the active release's, or the app's, with what changed since."""
+        return self._assortment().catalogue
 
     @property
     def version(self) -> int:
         """The number of the active release; 0 before any."""
         return self._installed.version
-
-    @property
-    def not_stored(self) -> int:
-        """How many events were dropped for want of consent since `open`."""
-        return self._not_stored
 
     def track(
         self,
@@ -186,7 +222,7 @@ class Homebody:
         """Store one thing that the person did, if they consented to it.
 
         Args:
-            kind: One of `EventKind`, such as ``"product_view"`` or ``"purchase"``.
+            kind: One of `EventKind`, such as ``"product_view"``, or one of the app's own kinds.
             item: The item's id; it need not be in the catalogue.
             time_s: When, seconds since 1970 (UTC); now by default.
             event_id: The app's id of the event; a second event with it is not stored.
@@ -207,33 +243,28 @@ class Homebody:
             price=price,
             properties=properties,
         )
-        tracked = self.track_many((event,))
+        tracked = self._signals.take_in((event,))
         if tracked.without_consent:
             return Tracked(stored=False, reason=NO_CONSENT)
         if tracked.duplicates:
             return Tracked(stored=False, reason=DUPLICATE)
         return Tracked(stored=True, reason=STORED)
 
-    def track_many(self, events: Iterable[Event | Mapping[str, object]]) -> TrackedMany:
+    def track_many(
+        self, events: Iterable[Event | Mapping[str, object]], *, quarantine: bool = False
+    ) -> TrackedMany:
         """Store many events in one transaction: all that are new, or none.
 
         Args:
             events: Events, or their JSON form (see `Event.from_json`).
+            quarantine: Set events that are not valid aside, with reasons, and store the others.
 
         Raises:
-            ValueError: one of the events is not valid; nothing was stored.
+            ValueError: one of the events is not valid, and ``quarantine`` is off; nothing was
+                stored.
             VaultError: they could not be written; nothing was stored.
         """
-        batch = [event if isinstance(event, Event) else Event.from_json(event) for event in events]
-        with self._lock:
-            if not self._consent.allows(Purpose.PERSONALISE):
-                self._not_stored += len(batch)
-                return TrackedMany(without_consent=len(batch))
-            stored = self._vault.append(batch)
-            for event, new in zip(batch, stored, strict=True):
-                if new:
-                    self._activity.add(event)
-        return TrackedMany(stored=sum(stored), duplicates=len(stored) - sum(stored))
+        return self._signals.take_in(events, quarantine=quarantine)
 
     def rank(
         self,
@@ -242,6 +273,7 @@ class Homebody:
         k: int = 10,
         slot: str = "home",
         include_owned: bool = True,
+        in_stock_only: bool = True,
     ) -> list[RankedItem]:
         """Sort what the app could show for this person, and say why.
 
@@ -251,22 +283,45 @@ class Homebody:
             k: At most how many, 0 or more.
             slot: The place in the app; it does not change the order yet.
             include_owned: False leaves out what the person bought and kept.
+            in_stock_only: False shows what is sold out too.
 
         Returns:
-            The best first. Without consent to personalise: the order that everybody gets.
+            The best first; what the person wants less of, last. Without consent to personalise:
+            the order that everybody gets.
         """
         if not slot:
             raise ValueError("slot: expected the name of a place in the app; got none")
         with self._lock:
-            personal = self._consent.allows(Purpose.PERSONALISE)
+            try:
+                history, activity = self._signals.taste(
+                    Purpose.PERSONALISE, self._assortment().position
+                )
+                preferences = self._preferences.current()
+            except ConsentRequiredError:
+                history, activity = History.empty(now_s=self._clock.now_s()), Activity()
+                preferences = NO_PREFERENCES
             return rank_items(
                 self._installed,
-                history=self._history(),
-                activity=self._activity if personal else Activity(),
+                history=history,
+                activity=activity,
                 candidates=candidates,
                 k=k,
                 include_owned=include_owned,
+                preferences=preferences,
+                updates=self._updates,
+                in_stock_only=in_stock_only,
             )
+
+    def features(self, context: Context | None = None) -> FeatureVector:
+        """Read every feature of the person as it is now: numbers for a model, words for them.
+
+        Args:
+            context: The local time, the kind of device and the coarse region; unknown by default.
+
+        Raises:
+            ConsentRequiredError: no consent to personalise.
+        """
+        return self._signals.features(Purpose.PERSONALISE, context)
 
     def similar(self, item_id: str, k: int = 10) -> list[RankedItem]:
         """Give items like one item; nothing of the person is used.
@@ -275,7 +330,19 @@ class Homebody:
             The most alike first; of one category where nothing was learned yet; empty for an item
             that the catalogue does not have.
         """
-        return similar_items(self._installed, item_id, k)
+        return similar_items(self._installed, item_id, k, updates=self._updates)
+
+    def update_catalogue(self, updates: CatalogueUpdates) -> None:
+        """Take what changed in the shop since the release: prices, stock, items gone, items new.
+
+        It counts from the next call on, on top of earlier updates, until the next release, whose
+        catalogue is the newer one.
+
+        Raises:
+            VaultError: it could not be written; nothing changed.
+        """
+        with self._lock:
+            self._write_updates(self._updates.then(updates))
 
     def update(self) -> UpdateResult:
         """Ask for a new release, and use it if it is good. The only door in.
@@ -295,6 +362,8 @@ class Homebody:
             with self._lock:
                 self._installed = installed
                 self._consent.change_policy(installed.policy)
+                if self._updates:
+                    self._write_updates(NO_UPDATES)
         return UpdateResult(updated=True, version=installed.version)
 
     def participate(self, connection: Connection, *, timeout_s: float = 0.0) -> int:
@@ -310,36 +379,73 @@ class Homebody:
         with self._lock:
             return [
                 TransparencyEntry.from_json(record.value)
-                for record in self._vault.records()
-                if record.stream == TRANSPARENCY_STREAM
+                for record in self._vault.records(TRANSPARENCY_STREAM)
             ]
 
     def export(self, path: Path | str) -> int:
         """Write everything about the person to a file: JSON Lines, for the owner only.
 
         Returns:
-            How many lines: events, consent answers, and what left the device.
+            How many lines; `client_sdk.archive` says what they hold.
         """
         with self._lock:
-            lines = export_lines(
-                device=self._device,
-                events=(event for _, event in self._vault.events()),
-                answers=self._consent.history(),
-                sent=self.transparency(),
+            return write_archive(
+                Path(path),
+                archive_lines(
+                    device=self._device,
+                    preferences=self._preferences.current(),
+                    events=self._signals.own_events(),
+                    quarantined=self._signals.quarantined(),
+                    answers=self._consent.history(),
+                    sent=self.transparency(),
+                ),
             )
-        write_export(Path(path), lines)
-        return len(lines)
+
+    def import_from(self, path: Path | str) -> Imported:
+        """Take the events and the preferences of an export: all of them, or none.
+
+        Raises:
+            ConsentRequiredError: no consent to personalise, so nothing may be stored.
+            ArchiveRejectedError: the file is no whole export, or an event in it is not valid.
+            OSError: the file cannot be read.
+        """
+        archive = read_archive(Path(path))
+        with self._lock:
+            self._consent.require(Purpose.PERSONALISE)
+            taken = archive.events_to_take(self._signals.check(archive.events))
+            done = self._signals.take_in(taken)
+            if archive.preferences is not None:
+                self._preferences.unite(archive.preferences)
+        return Imported(
+            events=done.stored,
+            duplicates=done.duplicates,
+            expired=len(archive.events) - len(taken),
+            left_behind=archive.left_behind,
+        )
+
+    def rotate_keys(self) -> None:
+        """Make the store's keys anew and seal everything under them; the old key is destroyed.
+
+        Raises:
+            VaultError: the disk or the key store refused; nothing was lost.
+        """
+        with self._lock:
+            self._vault.rotate_keys()
 
     def erase(self) -> None:
         """Destroy the vault's key, then its files, and close: nothing can be restored."""
         with self._lock:
             self._vault.erase()
-            self._activity = Activity()
+            self._open = False
+            self._signals.forget()
 
     def close(self) -> None:
         """Close the store; closing twice is fine."""
         with self._lock:
-            self._vault.close()
+            if self._open:
+                self._open = False
+                self._signals.close()
+                self._vault.close()
 
     def __enter__(self) -> Self:
         return self
@@ -352,11 +458,13 @@ class Homebody:
     ) -> None:
         self.close()
 
-    def _history(self) -> History:
-        now_s = self._clock.now_s()
-        if not self._consent.allows(Purpose.PERSONALISE):
-            return History.empty(now_s=now_s)
-        return self._activity.history(self._installed.catalogue.position, now_s=now_s)
+    def _assortment(self) -> Assortment:
+        return self._installed.assortment(self._updates)
+
+    def _write_updates(self, updates: CatalogueUpdates) -> None:
+        stream, key = _UPDATES
+        self._vault.write(Record(stream=stream, key=key, value=updates.to_json()))
+        self._updates = updates
 
     def _device_state(self) -> DeviceState | None:
         installed = self._installed
@@ -365,33 +473,10 @@ class Homebody:
         return DeviceState(
             aggregator_key=installed.aggregator_key,
             catalogue_sha256=installed.catalogue.sha256,
-            given=EncoderInput(
-                history=self._history(),
+            given=lambda purpose: EncoderInput(
+                history=self._signals.history(purpose, installed.catalogue.position),
                 n_items=len(installed.catalogue.items),
                 graph=installed.graph,
                 settings=None if installed.graph is None else installed.table.settings,
             ),
         )
-
-
-def _signer(vault: Vault) -> DeviceKey:
-    kept = vault.read(*_IDENTITY)
-    if kept is not None:
-        return DeviceKey(bytes.fromhex(kept["seed"]))
-    signer = DeviceKey.generate()
-    stream, key = _IDENTITY
-    vault.write(Record(stream=stream, key=key, value={"seed": signer.seed.hex()}))
-    return signer
-
-
-def _delivery(
-    folder: Path, server_url: str | None, trusted_root: bytes | None
-) -> ReleaseSource | None:
-    if server_url is None and trusted_root is None:
-        return None
-    if server_url is None or trusted_root is None:
-        raise ValueError("server_url and trusted_root belong together; got one of them")
-    from client_sdk.delivery import Delivery
-
-    # Refused before it is put to use, so that the last good one is what the next `open` finds.
-    return Delivery(folder / _DELIVERY_FOLDER, server_url, trusted_root, check=check)

@@ -8,6 +8,8 @@ Rules a reader can check line by line:
    refused as a whole.
 3. `self_test` runs the release's graph once, on this device's runtime, against numpy: a graph that
    does not score as the table says is refused.
+4. What can be shown (`InstalledRelease.assortment`) is prepared when it is first asked for, and
+   shared by the homes of one process. Updates make another one, and change nothing of the release.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from client_sdk.assortment import Assortment, bring_up_to_date, prepare
+from client_sdk.catalogue_updates import NO_UPDATES, CatalogueUpdates
 from client_sdk.errors import ReleaseRejectedError
-from client_sdk.intelligence.categories import ItemCategories
 from client_sdk.intelligence.history import History, IndexArray
 from client_sdk.intelligence.ranker import history_vector, score_items, solve_private_vector
-from client_sdk.intelligence.words import ItemWords
 from client_sdk.version import SDK_VERSION, read_version
 from client_sdk.wire import (
     CATALOGUE_FILE,
@@ -85,15 +87,19 @@ class InstalledRelease:
     table: RankerTable
     graph: bytes | None
 
-    @cached_property
-    def categories(self) -> ItemCategories:
-        """The catalogue's categories."""
-        return _categories(self.catalogue)
+    def assortment(self, updates: CatalogueUpdates = NO_UPDATES) -> Assortment:
+        """What can be shown now: prepared once, and once more for each new value of updates."""
+        if not updates:
+            return self._assortment
+        known: tuple[CatalogueUpdates, Assortment] | None = self.__dict__.get("_latest")
+        if known is None or known[0] is not updates:
+            known = updates, bring_up_to_date(self._assortment, updates)
+            object.__setattr__(self, "_latest", known)
+        return known[1]
 
     @cached_property
-    def words(self) -> ItemWords:
-        """The words of the catalogue's names."""
-        return _words(self.catalogue)
+    def _assortment(self) -> Assortment:
+        return _prepared(self.catalogue, self.table)
 
 
 def without_release(catalogue: Catalogue | None, policy: ConsentPolicy) -> InstalledRelease:
@@ -255,10 +261,5 @@ def _table(data: bytes) -> RankerTable:
 
 
 @lru_cache(maxsize=2)
-def _categories(catalogue: Catalogue) -> ItemCategories:
-    return ItemCategories.from_names([item.category for item in catalogue.items])
-
-
-@lru_cache(maxsize=2)
-def _words(catalogue: Catalogue) -> ItemWords:
-    return ItemWords.from_names([item.name for item in catalogue.items])
+def _prepared(catalogue: Catalogue, table: RankerTable) -> Assortment:
+    return prepare(catalogue, table)

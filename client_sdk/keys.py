@@ -1,17 +1,31 @@
 """Keys: where secrets lie, and the device's own signing key.
 
-`FileKeyStore` is the default on a plain operating system: one file a secret, for the owner only.
-It keeps the key apart from a copied vault, not from somebody who reads the whole disk: an app on a
-phone plugs in the platform's key store through `client_sdk.ports.KeyStore` instead.
+Which key store to use:
+
+================== =================================== ============================================
+key store          where                               keeps the key from
+================== =================================== ============================================
+`KeyringKeyStore`  a desktop's own (needs the extra    whoever has the disk, but not the person's
+                   ``homebody[keyring]``)              password
+`FileKeyStore`     one file a secret, for the owner    whoever has a copy of the vault; not from
+                   only: servers, tests, the default   whoever reads the whole disk
+`MemoryKeyStore`   nowhere: tests and simulations      everybody, once the process ends
+================== =================================== ============================================
+
+An app on a phone plugs in the platform's key store through `client_sdk.ports.KeyStore`.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from client_sdk.errors import VaultError
 
@@ -90,7 +104,7 @@ class FileKeyStore:
             VaultError: the directory cannot be written.
         """
         path = self._file(name)
-        partial = path.with_name(f".{name}.partial")
+        partial = self._partial(path)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -110,20 +124,36 @@ class FileKeyStore:
             VaultError: the file cannot be overwritten or deleted; the secret may still be there.
         """
         path = self._file(name)
-        try:
-            with path.open("r+b") as file:
-                file.write(secrets.token_bytes(path.stat().st_size))
-                file.flush()
-                os.fsync(file.fileno())
-            path.unlink()
-            self._sync()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise VaultError(_UNUSABLE) from error
+        # The second one is there if the process ended in the middle of `store`.
+        for each in (path, self._partial(path)):
+            try:
+                with each.open("r+b") as file:
+                    file.write(secrets.token_bytes(each.stat().st_size))
+                    file.flush()
+                    os.fsync(file.fileno())
+                each.unlink()
+                self._sync()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise VaultError(_UNUSABLE) from error
+
+    def problems(self) -> list[str]:
+        """Say which files others than the owner may use, and what to do."""
+        if not self._directory.is_dir():
+            return ["the key store's directory is gone: restore it"]
+        wanted = [(self._directory, 0o700), *((path, 0o600) for path in self._directory.iterdir())]
+        return [
+            f"{path.name}: expected the permissions {mode:o}: run chmod {mode:o} on it"
+            for path, mode in wanted
+            if path.stat().st_mode & 0o077
+        ]
 
     def _file(self, name: str) -> Path:
         return self._directory / _checked(name)
+
+    def _partial(self, path: Path) -> Path:
+        return path.with_name(f".{path.name}.partial")
 
     def _sync(self) -> None:
         handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -157,6 +187,85 @@ class MemoryKeyStore:
     def destroy(self, name: str) -> None:
         """Forget the secret; nothing happens where there is none."""
         self._secrets.pop(_checked(name), None)
+
+
+class KeyringKeyStore:
+    """Secrets in the desktop's own key store: Keychain, Credential Locker, Secret Service.
+
+    Args:
+        service: Under which the secrets are listed there.
+        backend: One of the `keyring` library's, or its own choice for this machine.
+
+    Raises:
+        VaultError: the library is not installed, or this machine has no key store that it can use.
+    """
+
+    def __init__(self, service: str = "homebody", *, backend: Any = None) -> None:
+        try:
+            import keyring
+            from keyring.backends import fail, null
+        except ImportError as error:
+            raise VaultError(
+                "the keyring library is not installed: install homebody[keyring], or use "
+                "FileKeyStore"
+            ) from error
+        self._service = service
+        self._backend = keyring.get_keyring() if backend is None else backend
+        # Both are what the library gives where there is nothing; one of them forgets in silence.
+        if isinstance(self._backend, fail.Keyring | null.Keyring):
+            raise VaultError(
+                "this machine has no key store that the keyring library can use: unlock or install "
+                "one, or use FileKeyStore"
+            )
+
+    def load(self, name: str) -> bytes | None:
+        """Return the secret, or None where there is none.
+
+        Raises:
+            VaultError: the key store is locked, does not answer, or holds something else there.
+        """
+        with self._asking() as backend:
+            text = backend.get_password(self._service, _checked(name))
+        try:
+            return None if text is None else base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise VaultError(
+                "what the key store holds was not written by this class: restore the secret"
+            ) from error
+
+    def store(self, name: str, secret: bytes) -> None:
+        """Keep the secret in place of an older one, and read it again to be sure.
+
+        Raises:
+            VaultError: the key store is locked, does not answer, or did not keep it.
+        """
+        with self._asking() as backend:
+            backend.set_password(self._service, _checked(name), base64.b64encode(secret).decode())
+        if self.load(name) != secret:
+            raise VaultError("the key store did not keep a secret: use another one")
+
+    def destroy(self, name: str) -> None:
+        """Delete the secret; nothing happens where there is none.
+
+        Raises:
+            VaultError: the key store is locked, does not answer, or still has it.
+        """
+        with self._asking() as backend:
+            if backend.get_password(self._service, _checked(name)) is not None:
+                backend.delete_password(self._service, name)
+        if self.load(name) is not None:
+            raise VaultError("the key store did not delete a secret: delete it by hand")
+
+    @contextmanager
+    def _asking(self) -> Iterator[Any]:
+        from keyring.errors import KeyringError
+
+        try:
+            yield self._backend
+        except (KeyringError, OSError) as error:
+            raise VaultError(
+                "the desktop's key store did not answer: unlock it, then try again"
+            ) from error
 
 
 def _checked(name: str) -> str:

@@ -27,6 +27,8 @@ def sentence(reason: Reason, *, catalogue: Catalogue, activity: Activity) -> str
     if reason.kind == "rebuy" and reason.item is not None:
         done = activity.of(catalogue.items[reason.item].item_id)
         return f"Y{_did(done, 'it')[1:]}."
+    if reason.kind == "liked" and reason.topic:
+        return f"Because you asked for more {reason.topic}."
     if reason.kind == "because-of" and reason.item is not None:
         done = activity.of(catalogue.items[reason.item].item_id)
         return f"Because {_did(done, name_of(catalogue, reason.item))}."

@@ -16,10 +16,9 @@ from typing import Final
 
 import numpy as np
 
+from client_sdk.assortment import Assortment, prepare
 from client_sdk.intelligence import (
     History,
-    ItemCategories,
-    ItemWords,
     RankerSettings,
     RankerTable,
     score_many,
@@ -42,24 +41,12 @@ class Arms:
     Attributes:
         train: Everyone's training part.
         histories: What each device holds, by person.
-        categories: The catalogue's.
-        words: Of the catalogue's names.
+        catalogue: What can be shown.
     """
 
     train: Interactions
     histories: Sequence[History]
-    categories: ItemCategories
-    words: ItemWords
-
-    @classmethod
-    def of(cls, train: Interactions, histories: Sequence[History], catalogue: Catalogue) -> Arms:
-        """Read the catalogue as a device does."""
-        return cls(
-            train=train,
-            histories=histories,
-            categories=ItemCategories.from_names([item.category for item in catalogue.items]),
-            words=ItemWords.from_names([item.name for item in catalogue.items]),
-        )
+    catalogue: Catalogue
 
     def popularity(self) -> Scorer:
         """Best sellers."""
@@ -70,13 +57,22 @@ class Arms:
         return self.together(RankerTable.without_model(self.train.n_items))
 
     def together(self, table: RankerTable) -> Scorer:
-        """The device with a released table."""
+        """The device with a released table, completed on the device where nothing was learned."""
+        return self.with_assortment(prepare(self.catalogue, table))
+
+    def with_assortment(self, shop: Assortment) -> Scorer:
+        """The device with an assortment as it stands."""
 
         def score(people: IntArray) -> ScoreArray:
             histories = [self.histories[person] for person in people]
-            vectors = solve_many(table, histories)
+            vectors = solve_many(shop.table, histories)
             return score_many(
-                table, table.settings, vectors, histories, self.categories, words=self.words
+                shop.table,
+                shop.table.settings,
+                vectors,
+                histories,
+                shop.categories,
+                words=shop.words,
             )
 
         return score

@@ -151,7 +151,11 @@ class _Experiment:
             with self.findings.timed("devices"):
                 population = self._fill(house)
             with population:
-                arms = Arms.of(self.split.train, population.histories, self.data.catalogue)
+                arms = Arms(
+                    train=self.split.train,
+                    histories=population.histories,
+                    catalogue=self.data.catalogue,
+                )
                 for seed in self._seeds:
                     self._run_seed(seed, house, population, arms)
         return self.findings.result(

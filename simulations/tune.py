@@ -101,7 +101,9 @@ class Bench:
         data = load_bundled()
         split = hold_out(data.interactions, part=part)
         histories = histories_of(split, data.catalogue)
-        return cls(split=split, arms=Arms.of(split.train, histories, data.catalogue))
+        return cls(
+            split=split, arms=Arms(train=split.train, histories=histories, catalogue=data.catalogue)
+        )
 
     @property
     def histories(self) -> Sequence[History]:

@@ -11,21 +11,32 @@ Rules a reader can check line by line:
 4. A withdrawal is durable before `ConsentCentre.withdraw` returns, and counts from that moment on.
 5. A later answer has a later time, even within one second or after a clock was set back, so that
    nobody who sees two receipts can take the older one for the newer.
+6. While the person's pause lasts, a yes stands at `ConsentState.PAUSED` and does not count. A pause
+   is no withdrawal: nothing is signed, and the yes counts again when the pause is over.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from client_sdk.errors import ConsentRequiredError
+from client_sdk.federation.consent_record import ConsentAnswer, Controller, consent_record
 from client_sdk.ports import Clock
 from client_sdk.signals.vault import Record, Vault
 from client_sdk.wire import ConsentPolicy, ConsentReceipt, Purpose, Signer
+
+__all__ = [
+    "CONSENT_STREAM",
+    "ConsentAnswer",
+    "ConsentCentre",
+    "ConsentState",
+    "ConsentStatus",
+]
 
 CONSENT_STREAM: Final = "consent"
 
@@ -38,6 +49,7 @@ class ConsentState(StrEnum):
     WITHDRAWN = "withdrawn"
     EXPIRED = "expired"
     TEXT_CHANGED = "text changed"
+    PAUSED = "paused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +67,6 @@ class ConsentStatus:
     expires_at_s: int | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConsentAnswer:
-    """One answer of the person: the receipt, as value and as signed bytes, and what was read."""
-
-    receipt: ConsentReceipt
-    signed: bytes
-    text: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the answer as plain JSON, for the vault and for an export."""
-        return {**vars(self.receipt), "signed": self.signed.hex(), "text": self.text}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> ConsentAnswer:
-        """Read what `to_json` wrote; the vault has checked that nobody changed it."""
-        fields = {name: value[name] for name in value if name not in ("signed", "text")}
-        fields["purpose"] = Purpose(fields["purpose"])
-        return cls(
-            receipt=ConsentReceipt(**fields),
-            signed=bytes.fromhex(value["signed"]),
-            text=value["text"],
-        )
-
-
 class ConsentCentre:
     """Asks nothing by itself: the app shows `text` and reports the person's answer.
 
@@ -89,6 +77,7 @@ class ConsentCentre:
         clock: Tells the time.
         lock: Shared with whoever else uses the vault.
         answers: What the vault holds, oldest first.
+        paused: Says whether the person's pause lasts now; never by default.
     """
 
     def __init__(
@@ -100,6 +89,7 @@ class ConsentCentre:
         clock: Clock,
         lock: AbstractContextManager[object],
         answers: list[ConsentAnswer],
+        paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self._vault = vault
         self._signer = signer
@@ -107,6 +97,7 @@ class ConsentCentre:
         self._clock = clock
         self._lock = lock
         self._answers = answers
+        self._paused = paused
         self._latest = {answer.receipt.purpose: answer for answer in answers}
 
     @property
@@ -157,9 +148,13 @@ class ConsentCentre:
         wanted = _purpose(purpose)
         state = self.state(wanted)
         if state is not ConsentState.GRANTED:
+            what_to_do = (
+                "wait for the end of the pause, which is the person's to choose"
+                if state is ConsentState.PAUSED
+                else "show the text and ask the person"
+            )
             raise ConsentRequiredError(
-                f"consent to {wanted.value!r} is needed and stands at {state.value!r}: "
-                "show the text and ask the person"
+                f"consent to {wanted.value!r} is needed and stands at {state.value!r}: {what_to_do}"
             )
 
     def receipt(self, purpose: Purpose | str) -> ConsentReceipt | None:
@@ -178,6 +173,16 @@ class ConsentCentre:
         """Every answer of the person, oldest first."""
         with self._lock:
             return tuple(self._answers)
+
+    def records(self, controller: Controller | None = None) -> list[dict[str, Any]]:
+        """Every answer as a record with the fields of ISO/IEC TS 27560, oldest first.
+
+        Args:
+            controller: Who answers for the processing; "not stated" in each record by default.
+        """
+        with self._lock:
+            answers, policy = tuple(self._answers), self._policy
+        return [consent_record(answer, policy, controller) for answer in answers]
 
     def change_policy(self, policy: ConsentPolicy) -> None:
         """Make another text the current one, as a release does."""
@@ -235,10 +240,12 @@ class ConsentCentre:
             return ConsentStatus(state=ConsentState.WITHDRAWN, answered_at_s=receipt.issued_at_s)
         if not receipt.allows(purpose, now_s=self._clock.now_s()):
             state = ConsentState.EXPIRED
-        elif self._stands(answer):
-            state = ConsentState.GRANTED
-        else:
+        elif not self._stands(answer):
             state = ConsentState.TEXT_CHANGED
+        elif self._paused():
+            state = ConsentState.PAUSED
+        else:
+            state = ConsentState.GRANTED
         return ConsentStatus(
             state=state,
             answered_at_s=receipt.issued_at_s,

@@ -61,6 +61,7 @@ _NO_TASK: Final = "0" * 32
 _NO_CONSENT: Final = {
     ConsentState.NEVER_ASKED: Refusal.NO_CONSENT,
     ConsentState.TEXT_CHANGED: Refusal.NO_CONSENT,
+    ConsentState.PAUSED: Refusal.NO_CONSENT,
     ConsentState.WITHDRAWN: Refusal.CONSENT_WITHDRAWN,
     ConsentState.EXPIRED: Refusal.CONSENT_EXPIRED,
 }
@@ -73,12 +74,12 @@ class DeviceState:
     Attributes:
         aggregator_key: The active release's; whose orders are obeyed.
         catalogue_sha256: The active release's.
-        given: What an encoder may see.
+        given: Reads what an encoder may see, for a purpose that the person said yes to.
     """
 
     aggregator_key: str
     catalogue_sha256: str
-    given: EncoderInput
+    given: Callable[[Purpose], EncoderInput]
 
 
 class _RefusedError(Exception):
@@ -148,7 +149,9 @@ class Participant:
 
     def _answer(self, order: Order, state: DeviceState, *, invited: bool) -> bytes:
         receipt = self._consented(order)
-        self._check(order, state)
+        with self._lock:
+            given = state.given(order.purpose)
+        self._check(order, state, given)
         if invited:
             acceptance = Acceptance(
                 task_id=order.task_id, device=self._signer.public_key_hex, receipt=receipt
@@ -156,7 +159,7 @@ class Participant:
             with self._lock:
                 self._vault.write(self._entry(order, "acceptance", acceptance).to_record())
             return acceptance
-        vector = self._encode(order, state.given)
+        vector = self._encode(order, given)
         with self._lock:
             # The person may have changed their mind, or another thread may have answered.
             receipt = self._consented(order)
@@ -187,8 +190,7 @@ class Participant:
             raise _RefusedError(Refusal.TOO_LITTLE_DATA)
         return signed
 
-    def _check(self, order: Order, state: DeviceState) -> None:
-        given = state.given
+    def _check(self, order: Order, state: DeviceState, given: EncoderInput) -> None:
         if self._clock.now_s() >= order.closes_at_s:
             raise _RefusedError(Refusal.LATE)
         if order.catalogue_sha256 != state.catalogue_sha256:

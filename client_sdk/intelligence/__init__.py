@@ -2,6 +2,13 @@
 
 from client_sdk.intelligence.categories import ItemCategories
 from client_sdk.intelligence.history import History, own_frequency, recency, statistics_vector
+from client_sdk.intelligence.hybrid import (
+    AttributeMap,
+    HybridSettings,
+    complete_table,
+    fit_attribute_map,
+    learned_rows,
+)
 from client_sdk.intelligence.population import score_many, solve_many
 from client_sdk.intelligence.ranker import (
     history_vector,
@@ -10,21 +17,27 @@ from client_sdk.intelligence.ranker import (
     solve_private_vector,
     top_k,
 )
-from client_sdk.intelligence.reasons import Reason, contributions, explain, similar
+from client_sdk.intelligence.reasons import Liked, Reason, contributions, explain, similar
 from client_sdk.intelligence.words import ItemWords
 from client_sdk.wire.table import RankerSettings, RankerTable, ReleaseFormatError
 
 __all__ = [
+    "AttributeMap",
     "History",
+    "HybridSettings",
     "ItemCategories",
     "ItemWords",
+    "Liked",
     "RankerSettings",
     "RankerTable",
     "Reason",
     "ReleaseFormatError",
+    "complete_table",
     "contributions",
     "explain",
+    "fit_attribute_map",
     "history_vector",
+    "learned_rows",
     "own_frequency",
     "recency",
     "score_all",

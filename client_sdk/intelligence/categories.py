@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,33 @@ class ItemCategories:
         sizes = np.bincount(codes, minlength=len(unique)).astype(np.float32)
         return cls(codes=codes, names=tuple(unique), sizes=sizes)
 
+    def extended(self, names: Sequence[str]) -> ItemCategories:
+        """Give these items and, after them, items of these categories.
+
+        A category that was there keeps its number and its size, so that nothing changes for the
+        items before them.
+
+        Example:
+            >>> more = ItemCategories.from_names(["tea", "cup"]).extended(["tea", "mug"])
+            >>> more.names, more.codes.tolist(), more.sizes.tolist()
+            (('cup', 'tea', 'mug'), [1, 0, 1, 2], [1.0, 1.0, 1.0])
+        """
+        number = {name: code for code, name in enumerate(self.names)}
+        new = sorted(set(names) - number.keys())
+        number |= {name: code for code, name in enumerate(new, start=len(self.names))}
+        codes = np.array([number[name] for name in names], np.intp)
+        counts = np.bincount(codes, minlength=len(number))[len(self.names) :]
+        return ItemCategories(
+            codes=np.concatenate([self.codes, codes]),
+            names=(*self.names, *new),
+            sizes=np.concatenate([self.sizes, counts.astype(np.float32)]),
+        )
+
+    @cached_property
+    def _nameless(self) -> int | None:
+        """The number of "no category"; None where every item has one."""
+        return self.names.index("") if "" in self.names else None
+
     def affinity(self, items: IndexArray, weights: FloatArray, size_power: float) -> FloatArray:
         """Say how much a person leans to each category.
 
@@ -61,8 +89,8 @@ class ItemCategories:
             float32[g], in [0, 1], summing to at most 1; 0 for items without a category.
         """
         total = np.bincount(self.codes[items], weights, len(self.names)).astype(np.float64)
-        if self.names and self.names[0] == "":
-            total[0] = 0.0
+        if self._nameless is not None:
+            total[self._nameless] = 0.0
         total /= self.sizes**size_power
         if (top := total.sum()) > 0:
             total /= top

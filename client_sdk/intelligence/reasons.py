@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from client_sdk.intelligence.categories import ItemCategories
 from client_sdk.intelligence.history import History, own_frequency
@@ -13,9 +14,11 @@ from client_sdk.intelligence.ranker import check_catalogue, history_vector, ridg
 from client_sdk.intelligence.words import ItemWords
 from client_sdk.wire.table import FloatArray, RankerTable
 
-ReasonKind = Literal["rebuy", "because-of", "category", "popular"]
+ReasonKind = Literal["rebuy", "liked", "because-of", "category", "popular"]
 
-REASON_KINDS: Final[tuple[ReasonKind, ...]] = ("rebuy", "because-of", "category", "popular")
+REASON_KINDS: Final[tuple[ReasonKind, ...]] = (
+    "rebuy", "liked", "because-of", "category", "popular",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +26,17 @@ class Reason:
     """One honest reason for an item.
 
     Attributes:
-        kind: ``rebuy`` (the person had it), ``because-of`` (another item of theirs speaks for it),
-            ``category`` (they lean to its category), ``popular`` (nothing of theirs speaks for it).
+        kind: ``rebuy`` (the person had it), ``liked`` (they asked for more of its topic),
+            ``because-of`` (another item of theirs speaks for it), ``category`` (they lean to its
+            category), ``popular`` (nothing of theirs speaks for it).
         item: the history's item that speaks for it; the item itself for ``rebuy``; else None.
         category: the name of the category for ``category``; else None.
         times: how often the person had the item (``rebuy``) or the item that speaks; 0 otherwise.
         strength: in [0, 1], the part of what speaks for the item that this reason carries: the
-            share of the positive contributions (``because-of``), the share of the taste
-            (``category``), 1 for ``rebuy``, the popularity for ``popular``.
+            share of the positive contributions (``because-of``), the part of the lift
+            (``liked``), the share of the taste (``category``), 1 for ``rebuy``, the popularity for
+            ``popular``.
+        topic: what the person asked for more of, for ``liked``; else None.
     """
 
     kind: ReasonKind
@@ -38,6 +44,20 @@ class Reason:
     category: str | None = None
     times: float = 0.0
     strength: float
+    topic: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Liked:
+    """That the person asked for more of a topic of an item.
+
+    Attributes:
+        topic: what to call it.
+        lift: what the item's score gained by it, > 0.
+    """
+
+    topic: str
+    lift: float
 
 
 def contributions(table: RankerTable, history: History, item: int) -> FloatArray:
@@ -69,6 +89,7 @@ def explain(
     categories: ItemCategories | None = None,
     *,
     words: ItemWords | None = None,
+    liked: Liked | None = None,
 ) -> Reason:
     """Give the reason that carries most of an item's rank.
 
@@ -78,6 +99,8 @@ def explain(
         item: the item to explain, a catalogue index.
         categories: the catalogue's categories.
         words: the words of the catalogue's names: an item can speak for another by its name too.
+        liked: that the person asked for more of the item's topic; the reason where it adds more
+            than all of the history does.
 
     Returns:
         The reason; never one that names an item the person did not have.
@@ -98,6 +121,9 @@ def explain(
         parts += words.cosines(history.items, item) * own * (settings.word_weight / own.sum())
     parts = np.maximum(parts, 0.0)
     total = float(parts.sum())
+    if liked is not None and liked.lift > total:
+        strength = liked.lift / (liked.lift + total)
+        return Reason(kind="liked", topic=liked.topic, strength=strength)
     if total > 0:
         best = int(np.argmax(parts))
         return Reason(
@@ -114,13 +140,16 @@ def explain(
     return Reason(kind="popular", strength=float(table.popularity[item]))
 
 
-def similar(table: RankerTable, item: int, k: int) -> list[tuple[int, float]]:
+def similar(
+    table: RankerTable, item: int, k: int, *, exclude: npt.NDArray[np.intp] | None = None
+) -> list[tuple[int, float]]:
     """Find the items whose factors point the same way.
 
     Args:
         table: the release.
         item: a catalogue index.
         k: how many, >= 0.
+        exclude: intp[m], items to leave out.
 
     Returns:
         At most k pairs of item and cosine in (0, 1], best first; empty for an item without factors.
@@ -131,5 +160,6 @@ def similar(table: RankerTable, item: int, k: int) -> list[tuple[int, float]]:
     if norms[item] == 0:
         return []
     cosine = (table.factors @ table.factors[item]) / np.maximum(norms * norms[item], 1e-30)
-    best = top_k(cosine.astype(np.float32), k, exclude=[item])
+    left_out = [item] if exclude is None else np.append(exclude, item)
+    best = top_k(cosine.astype(np.float32), k, exclude=left_out)
     return [(int(j), min(1.0, float(cosine[j]))) for j in best if cosine[j] > 0]

@@ -3,7 +3,7 @@
 Rules a reader can check line by line:
 
 1. Folding is incremental and does not depend on the order of the events: counts add up, the last
-   time is the latest one.
+   time is the latest one. One event or many at once give the same.
 2. The weight of an item is ``1.0`` a purchase that was not returned, ``0.6`` a cart, ``0.3`` a
    view. Quantity does not count: ten of one thing are no ten wishes. An item whose weight is 0 is
    not in the history.
@@ -12,7 +12,7 @@ Rules a reader can check line by line:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,29 +20,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_sdk.intelligence.history import History
-from client_sdk.signals.events import Event, EventKind
+from client_sdk.signals.events import Event
+from client_sdk.signals.features.columns import NO_ROW, EventColumns, IntArray
+from client_sdk.signals.features.items import ItemTable
+from client_sdk.signals.features.subkinds import CARTS, ITEM_COLUMNS, VIEWS, subkind_of
 
 WEIGHT_OF_PURCHASE: Final = 1.0
 WEIGHT_OF_CART: Final = 0.6
 WEIGHT_OF_VIEW: Final = 0.3
 
-_PURCHASES, _RETURNS, _CARTS, _VIEWS = range(4)
-_COLUMN: Final[Mapping[EventKind | str, int]] = {
-    EventKind.PURCHASE: _PURCHASES,
-    EventKind.RETURN: _RETURNS,
-    EventKind.CART: _CARTS,
-    EventKind.PRODUCT_VIEW: _VIEWS,
-    EventKind.CONTENT_VIEW: _VIEWS,
-}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemActivity:
-    """What a person did with one item: purchases that were kept, times in the cart, views."""
+    """What a person did with one item.
+
+    Attributes:
+        purchases: Those that were kept.
+        carts: Times in the cart.
+        views: Looks at it.
+        first_purchase_s: When it was first bought, also if it was returned; None for never.
+        last_purchase_s: When it was last bought.
+    """
 
     purchases: int = 0
     carts: int = 0
     views: int = 0
+    first_purchase_s: float | None = None
+    last_purchase_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,37 +71,85 @@ class Activity:
     """
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
-        # item id -> ([purchases, returns, carts, views], last time)
-        self._counts: dict[str, list[int]] = {}
-        self._last_time_s: dict[str, float] = {}
+        self._rows: dict[str, int] = {}
+        self._table = ItemTable()
         self._folded: _Folded | None = None
+        # The catalogue's row of each of our rows, for the last catalogue asked about.
+        self._position: Mapping[str, int] | None = None
+        self._item_rows: IntArray = np.zeros(0, np.int64)
         for event in events:
             self.add(event)
 
+    @property
+    def items(self) -> ItemTable:
+        """What was done, a row an item; read it, don't change it."""
+        return self._table
+
+    @property
+    def item_ids(self) -> list[str]:
+        """The item of each row of `items`."""
+        return list(self._rows)
+
     def add(self, event: Event) -> None:
         """Fold one more event; kinds that say nothing about an item change nothing."""
-        column = _COLUMN.get(event.kind)
-        item_id = event.item_id
-        if column is None or item_id is None:
+        column = ITEM_COLUMNS[subkind_of(event)]
+        if column < 0 or event.item_id is None:
             return
-        counts = self._counts.get(item_id)
-        if counts is None:
-            counts = self._counts[item_id] = [0, 0, 0, 0]
-        counts[column] += 1
+        row = self._rows.get(event.item_id)
+        if row is None:
+            row = self._rows[event.item_id] = len(self._rows)
+            self._table.grow(row + 1)
         self._folded = None
-        if column != _RETURNS and event.time_s > self._last_time_s.get(item_id, -1.0):
-            self._last_time_s[item_id] = event.time_s
+        self._table.add(row, column=column, time_s=event.time_s, price=event.price)
+
+    def columns(self, events: Sequence[Event]) -> EventColumns:
+        """Make columns of events, with a row for every item that they name; then `fold` them."""
+        columns = EventColumns.of(events, self._rows)
+        self._table.grow(len(self._rows))
+        return columns
+
+    def fold(self, columns: EventColumns) -> None:
+        """Fold what `columns` made."""
+        self._table.fold(columns)
+        self._folded = None
 
     def of(self, item_id: str) -> ItemActivity:
         """Say what was done with one item; zeros for an item never seen."""
-        counts = self._counts.get(item_id)
-        if counts is None:
+        row = self._rows.get(item_id)
+        if row is None:
             return ItemActivity()
-        return ItemActivity(purchases=_kept(counts), carts=counts[_CARTS], views=counts[_VIEWS])
+        table = self._table
+        bought, returned, carts, views = table.counts[row].tolist()
+        return ItemActivity(
+            purchases=max(bought - returned, 0),
+            carts=carts,
+            views=views,
+            first_purchase_s=float(table.first_purchase_s[row]) if bought else None,
+            last_purchase_s=float(table.last_purchase_s[row]) if bought else None,
+        )
+
+    def purchase_days(self, item_id: str) -> tuple[int, ...]:
+        """The latest days (at most 32) on which an item was bought, days since 1970 (UTC)."""
+        row = self._rows.get(item_id)
+        if row is None:
+            return ()
+        return tuple(self._table.days[row, : self._table.n_days[row]].tolist())
 
     def owned(self) -> frozenset[str]:
         """The items that were bought and not returned."""
-        return frozenset(item_id for item_id, counts in self._counts.items() if _kept(counts))
+        kept = self._table.kept().tolist()
+        return frozenset(item_id for item_id, row in self._rows.items() if kept[row])
+
+    def item_rows(self, position: Mapping[str, int]) -> IntArray:
+        """int64[n]: the catalogue's row of each row of `items`; -1 for an item it does not have."""
+        if self._position is not position:
+            self._position, self._item_rows = position, np.zeros(0, np.int64)
+        known = len(self._item_rows)
+        if known < len(self._rows):
+            new = list(self._rows)[known:]
+            rows = [position.get(item_id, NO_ROW) for item_id in new]
+            self._item_rows = np.concatenate([self._item_rows, np.array(rows, np.int64)])
+        return self._item_rows
 
     def history(self, position: Mapping[str, int], *, now_s: float) -> History:
         """Give the history for one catalogue.
@@ -116,36 +168,36 @@ class Activity:
             items=folded.items, counts=folded.weights, last_time_s=folded.times, now_s=now_s
         )
 
+    @classmethod
+    def of_table(cls, item_ids: Sequence[str], table: ItemTable) -> Activity:
+        """Put a table and the items of its rows together again.
+
+        Raises:
+            ValueError: they differ in number, or an item is there twice.
+        """
+        activity = cls()
+        activity._rows = {item_id: row for row, item_id in enumerate(item_ids)}
+        if not len(activity._rows) == len(item_ids) == len(table):
+            raise ValueError("items: expected one row for each of them, and each once")
+        activity._table = table
+        return activity
+
     def _fold(self, position: Mapping[str, int]) -> _Folded:
-        rows: list[int] = []
-        weights: list[float] = []
-        times: list[float] = []
-        for item_id, counts in self._counts.items():
-            row = position.get(item_id)
-            weight = _weight(counts)
-            if row is not None and weight > 0:
-                rows.append(row)
-                weights.append(weight)
-                times.append(self._last_time_s[item_id])
-        order = np.argsort(np.array(rows, np.int32))
+        table, item_rows = self._table, self.item_rows(position)
+        counts = table.counts[: len(table)]
+        weights = (
+            WEIGHT_OF_PURCHASE * table.kept()
+            + WEIGHT_OF_CART * counts[:, CARTS]
+            + WEIGHT_OF_VIEW * counts[:, VIEWS]
+        )
+        rows = np.flatnonzero((item_rows >= 0) & (weights > 0))
+        rows = rows[np.argsort(item_rows[rows])]
         folded = _Folded(
             position=position,
-            items=np.array(rows, np.int32)[order],
-            weights=np.array(weights, np.float32)[order],
-            times=np.array(times, np.float64)[order],
+            items=item_rows[rows].astype(np.int32),
+            weights=weights[rows].astype(np.float32),
+            times=table.last_s[rows],
         )
         for array in (folded.items, folded.weights, folded.times):
             array.setflags(write=False)
         return folded
-
-
-def _kept(counts: list[int]) -> int:
-    return max(counts[_PURCHASES] - counts[_RETURNS], 0)
-
-
-def _weight(counts: list[int]) -> float:
-    return (
-        WEIGHT_OF_PURCHASE * _kept(counts)
-        + WEIGHT_OF_CART * counts[_CARTS]
-        + WEIGHT_OF_VIEW * counts[_VIEWS]
-    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
@@ -22,17 +22,69 @@ TABLE_FILE: Final = "items.table"
 GRAPH_FILE: Final = "ranker.tflite"
 CARD_FILE: Final = "card.json"
 _LARGEST_PRICE: Final = 1e15
+_LARGEST_STOCK: Final = 10**12
+_NEEDED_COLUMNS: Final = ("item_id", "name", "category", "price")
+# What a column holds where an item says nothing; such a column may be left out.
+_EMPTY: Final[Mapping[str, Any]] = {"brand": "", "stock": None, "tags": [], "attributes": {}}
+_COLUMNS: Final = frozenset(_NEEDED_COLUMNS) | frozenset(_EMPTY)
+_ABSENT: Final = object()
 RELEASE_FILES: Final = (CATALOGUE_FILE, POLICY_FILE, TABLE_FILE, GRAPH_FILE, CARD_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One thing that can be ranked."""
+    """One thing that can be ranked.
+
+    Attributes:
+        item_id: The catalogue's id.
+        name: What to call it.
+        category: The one group that it belongs to.
+        price: Of one piece, in the app's currency.
+        brand: Who makes it.
+        stock: How many pieces there are, 0 for sold out; None where nobody counts.
+        tags: Further groups, such as ``"organic"``; the order does not matter, but is kept.
+        attributes: Further facts in text, such as ``{"colour": "red"}``.
+    """
 
     item_id: str
     name: str = ""
     category: str = ""
     price: float | None = None
+    brand: str = ""
+    stock: int | None = None
+    tags: tuple[str, ...] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        """An item is known by its id; equality compares everything."""
+        return hash(self.item_id)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the item as plain JSON; what it does not say is left out, as in a catalogue.
+
+        >>> Item(item_id="cup", brand="Acme").to_json()
+        {'item_id': 'cup', 'name': '', 'category': '', 'price': None, 'brand': 'Acme'}
+        """
+        row = {
+            **vars(self),
+            "tags": list(self.tags),
+            "attributes": dict(self.attributes),
+        }
+        return {name: value for name, value in row.items() if value != _EMPTY.get(name, _ABSENT)}
+
+    @classmethod
+    def from_json(cls, value: object) -> Item:
+        """Read what `to_json` wrote.
+
+        Raises:
+            WireFormatError: anything else.
+        """
+        if not isinstance(value, dict) or not set(_NEEDED_COLUMNS) <= set(value) <= _COLUMNS:
+            raise WireFormatError(
+                f"an item must have {', '.join(_NEEDED_COLUMNS)}, and nothing but "
+                f"{', '.join(_EMPTY)} beside them"
+            )
+        return _item(dict(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +108,25 @@ class Catalogue:
         return sha256_hex(self.to_bytes())
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: one list a column."""
-        return canonical_json(
-            {
-                "item_id": [item.item_id for item in self.items],
-                "name": [item.name for item in self.items],
-                "category": [item.category for item in self.items],
-                "price": [item.price for item in self.items],
-            }
-        )
+        """Canonical JSON: one list a column; a column that nobody filled is left out."""
+        columns: dict[str, list[Any]] = {
+            "item_id": [item.item_id for item in self.items],
+            "name": [item.name for item in self.items],
+            "category": [item.category for item in self.items],
+            "price": [item.price for item in self.items],
+        }
+        described: dict[str, list[Any]] = {
+            "brand": [item.brand for item in self.items],
+            "stock": [item.stock for item in self.items],
+            "tags": [list(item.tags) for item in self.items],
+            "attributes": [dict(item.attributes) for item in self.items],
+        }
+        columns |= {
+            name: column
+            for name, column in described.items()
+            if any(value != _EMPTY[name] for value in column)
+        }
+        return canonical_json(columns)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Catalogue:
@@ -73,20 +135,17 @@ class Catalogue:
         Raises:
             WireFormatError: anything else.
         """
-        fields = Fields(_read_object(data))
-        columns = [fields.take(name, list) for name in ("item_id", "name", "category", "price")]
+        value = _read_object(data)
+        fields = Fields(value)
+        names = [*_NEEDED_COLUMNS, *(name for name in _EMPTY if name in value)]
+        columns = [fields.take(name, list) for name in names]
         fields.done()
         if len({len(column) for column in columns}) != 1:
             raise WireFormatError("the catalogue's columns differ in length")
-        items = []
-        for item_id, name, category, price in zip(*columns, strict=True):
-            texts = isinstance(item_id, str) and isinstance(name, str) and isinstance(category, str)
-            number = price is None or (type(price) in (int, float) and abs(price) <= _LARGEST_PRICE)
-            if not (texts and number and item_id):
-                raise WireFormatError("a catalogue row is not (id, name, category, price)")
-            items.append(Item(item_id=item_id, name=name, category=category, price=price))
+        rows = zip(*columns, strict=True)
+        items = tuple(_item(dict(zip(names, row, strict=True))) for row in rows)
         try:
-            return cls(items=tuple(items))
+            return cls(items=items)
         except ValueError as error:
             raise WireFormatError(str(error)) from error
 
@@ -230,6 +289,37 @@ class ReleaseManifest:
             raise WireFormatError(str(error)) from error
         fields.done()
         return manifest
+
+
+def is_price(value: object) -> bool:
+    """Say whether a value may be an item's price: a finite number of a sane size, or None."""
+    # NaN and infinity compare as too large.
+    return value is None or (type(value) in (int, float) and abs(value) <= _LARGEST_PRICE)  # type: ignore[arg-type]
+
+
+def is_stock(value: object) -> bool:
+    """Say whether a value may be an item's stock: a whole number of pieces, or None."""
+    return value is None or (type(value) is int and 0 <= value <= _LARGEST_STOCK)
+
+
+def _item(row: dict[str, Any]) -> Item:
+    for name in ("item_id", "name", "category", "brand"):
+        if not isinstance(row.get(name, ""), str):
+            raise WireFormatError(f"a catalogue row's {name} is not text")
+    if not row["item_id"]:
+        raise WireFormatError("a catalogue row's item_id is empty")
+    if not is_price(row["price"]):
+        raise WireFormatError("a catalogue row's price is not a number")
+    if not is_stock(row.get("stock")):
+        raise WireFormatError("a catalogue row's stock is not a whole number of pieces")
+    tags, attributes = row.pop("tags", []), row.pop("attributes", {})
+    if not isinstance(tags, list) or any(not isinstance(tag, str) for tag in tags):
+        raise WireFormatError("a catalogue row's tags are not texts")
+    if not isinstance(attributes, dict) or any(
+        not isinstance(value, str) for value in attributes.values()
+    ):
+        raise WireFormatError("a catalogue row's attributes are not texts")
+    return Item(**row, tags=tuple(tags), attributes=attributes)
 
 
 def _read_object(data: bytes) -> Mapping[str, Any]:

@@ -2,9 +2,11 @@
 
 Columns of the events file: ``user``, ``item``, ``timestamp``, and where there, ``event``
 (`EVENT_KINDS`, else purchase), ``quantity`` (else 1), ``price``, ``category``, ``session``.
-Columns of the items file: ``item``, and where there, ``name``, ``category``, ``price``.
-Headers are read in any case; ``user_id``, ``item_id``, ``time`` and ``session_id`` are understood
-too, every other column is ignored and reported. An empty optional field counts as not there.
+Columns of the items file: ``item``, and where there, ``name``, ``category``, ``price``, ``brand``,
+``stock`` (whole pieces), ``tags`` (``red; organic``), and any ``attribute:NAME``, such as
+``attribute:colour``. Headers are read in any case; ``user_id``, ``item_id``, ``time`` and
+``session_id`` are understood too, every other column is ignored and reported. An empty optional
+field counts as not there.
 
 Rows of one person with one session are one occasion. Without a session, rows of one moment are.
 """
@@ -51,13 +53,18 @@ ITEM_COLUMNS: Final = (
     Column(field="name", names=("name",)),
     Column(field="category", names=("category",)),
     Column(field="price", names=("price",)),
+    Column(field="brand", names=("brand",)),
+    Column(field="stock", names=("stock",)),
+    Column(field="tags", names=("tags",)),
 )
+ATTRIBUTE_PREFIX: Final = "attribute:"
 
 _DEFAULT_CODE: Final = EVENT_KINDS.index(DEFAULT_KIND)
 _ITEM_OPTIONAL_CODES: Final = frozenset(
     code for code, kind in enumerate(EVENT_KINDS) if kind in ITEM_OPTIONAL_KINDS
 )
 _NO_SESSION: Final = -1
+_MOST_STOCK_DIGITS: Final = 12
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -146,6 +153,10 @@ def _read_items(path: Path, columns: Sequence[Column]) -> dict[str, Item]:
         name_of = _optional(table, "name", str, "")
         category_of = _optional(table, "category", str, "")
         price_of = _optional(table, "price", read_amount, None)
+        brand_of = _optional(table, "brand", str, "")
+        stock_of = _optional(table, "stock", _read_stock, None)
+        tags_of = _optional(table, "tags", _read_tags, ())
+        attributes = _attribute_columns(table)
         for line, row in table.rows:
             item_id = item_of(row, line)
             if item_id in items:
@@ -157,10 +168,45 @@ def _read_items(path: Path, columns: Sequence[Column]) -> dict[str, Item]:
                 name=name_of(row, line),
                 category=category_of(row, line),
                 price=price_of(row, line),
+                brand=brand_of(row, line),
+                stock=stock_of(row, line),
+                tags=tags_of(row, line),
+                attributes={name: row[at] for name, at in attributes.items() if row[at]},
             )
     if not items:
         raise DataError("there is a header but no item", file=path.name)
     return items
+
+
+def _attribute_columns(table: Table) -> dict[str, int]:
+    """Find the columns that no name is known for but a prefix: attribute name to column number."""
+    claimed = set(table.position.values())
+    free = (at for at in range(len(claimed) + len(table.ignored)) if at not in claimed)
+    found: dict[str, int] = {}
+    for header, at in zip(table.ignored, free, strict=True):
+        name = header.removeprefix(ATTRIBUTE_PREFIX).strip()
+        if not header.startswith(ATTRIBUTE_PREFIX):
+            continue
+        if not name or name in found:
+            raise DataError(
+                f"column {shown(header)}: expected each attribute once, by its name",
+                file=table.file,
+                line=1,
+            )
+        found[name] = at
+    return found
+
+
+def _read_stock(text: str) -> int:
+    """Read a number of pieces."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MOST_STOCK_DIGITS):
+        raise ValueError(f"expected a whole number of pieces >= 0, got {shown(text)}")
+    return int(text)
+
+
+def _read_tags(text: str) -> tuple[str, ...]:
+    """Read tags with ``;`` between them, each once."""
+    return tuple(dict.fromkeys(tag for part in text.split(";") if (tag := part.strip())))
 
 
 def _read_events(path: Path, columns: Sequence[Column]) -> _Events:

@@ -29,7 +29,7 @@ from client_sdk.testing import (
     MemoryKeyStore,
     sample_catalogue,
 )
-from client_sdk.wire import DEFAULT_POLICY, Refusal
+from client_sdk.wire import DEFAULT_POLICY, Purpose, Refusal
 from models.item_statistics import decode_item_statistics
 from models.item_training import initial_state
 from privacy.accounting import epsilon_pld
@@ -146,7 +146,8 @@ def test_item_statistics_without_noise_decode_like_the_raw_histories(town: Town)
 
     vectors, presence = np.zeros((2, N_DEVICES, N_ITEMS))
     for row, home in enumerate(town.devices.values()):
-        history, settings = home._history(), RankerSettings()
+        history = home.signals.history(Purpose.PERSONALISE, home.catalogue.position)
+        settings = RankerSettings()
         items, values = statistics_vector(
             history, weighting=settings.weighting, half_life_days=settings.half_life_days
         )

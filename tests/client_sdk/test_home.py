@@ -9,7 +9,7 @@ import pytest
 
 from client_sdk import Event, Homebody, ReleaseRejectedError, VaultError
 from client_sdk.keys import FileKeyStore
-from client_sdk.testing import FakeAggregator, FakeReleases, FixedClock, MemoryKeyStore
+from client_sdk.testing import START_S, FakeAggregator, FakeReleases, FixedClock, MemoryKeyStore
 from client_sdk.wire import Catalogue, Declined, Item, TaskKind, read_answer, read_frame
 
 OpenHome = Callable[..., Homebody]
@@ -20,10 +20,11 @@ def test_home_without_consent_stores_nothing(open_home: OpenHome, tmp_path: Path
     home = open_home()
     assert home.track("purchase", item="mug").reason == "not stored: no consent"
     assert home.track_many([Event(kind="screen", time_s=0.0)]).without_consent == 1
-    assert home.not_stored == 2
+    assert home.signals.quality().without_consent == 2
     assert home.rank(k=1)[0].item_id == "green-tea"
     home.export(tmp_path / "export.jsonl")
-    assert len((tmp_path / "export.jsonl").read_text().splitlines()) == 1
+    lines = (tmp_path / "export.jsonl").read_text().splitlines()
+    assert [json.loads(line)["type"] for line in lines] == ["device", "preferences"]
 
 
 def test_home_ranks_what_was_bought_first_and_says_why(home: Homebody) -> None:
@@ -103,7 +104,9 @@ def test_home_duplicate_event_is_not_stored(home: Homebody) -> None:
     """One event id is one event, in one call and across calls."""
     assert home.track("cart", item="mug", event_id="e").stored
     assert home.track("cart", item="mug", event_id="e").reason.endswith("already here")
-    done = home.track_many([{"event": "screen", "event_id": i, "timestamp": 1} for i in "aab"])
+    done = home.track_many(
+        [{"event": "screen", "event_id": i, "timestamp": START_S} for i in "aab"]
+    )
     assert (done.stored, done.duplicates) == (2, 1)
 
 
@@ -173,9 +176,8 @@ def test_home_export_has_everything_for_its_owner_only(
     assert count == len(lines)
     kinds = [line["type"] for line in lines]
     assert (kinds.count("event"), kinds.count("consent"), kinds.count("sent")) == (3, 4, 1)
-    assert (
-        Event.from_json({k: v for k, v in lines[1].items() if k != "type"}).item_id == "green-tea"
-    )
+    first = next(line for line in lines if line["type"] == "event")
+    assert Event.from_json({k: v for k, v in first.items() if k != "type"}).item_id == "green-tea"
     assert "sent one bounded summary" in lines[-1]["in_words"]
     assert path.stat().st_mode & 0o777 == 0o600
     assert not list(tmp_path.glob("*.partial"))

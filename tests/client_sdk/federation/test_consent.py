@@ -1,12 +1,17 @@
 """Consent: the default is no, every answer is signed and kept, and a no counts at once."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from client_sdk import ConsentRequiredError, ConsentState, Homebody, Purpose
-from client_sdk.testing import FakeAggregator, FakeReleases, FixedClock
+from client_sdk.federation import ConsentCentre
+from client_sdk.keys import DeviceKey
+from client_sdk.signals.vault import Vault
+from client_sdk.testing import FakeAggregator, FakeReleases, FixedClock, MemoryKeyStore
 from client_sdk.wire import DEFAULT_POLICY, Catalogue, ConsentReceipt
 
 OpenHome = Callable[..., Homebody]
@@ -108,3 +113,36 @@ def test_consent_to_an_unknown_purpose_raises(home: Homebody) -> None:
         home.consent.grant("marketing")
     with pytest.raises(ValueError, match="at least one"):
         home.consent.withdraw()
+
+
+def test_consent_paused_is_no_until_the_pause_ends(
+    tmp_path: Path, keys: MemoryKeyStore, clock: FixedClock
+) -> None:
+    """A pause stops every use at once, signs nothing, and is no withdrawal."""
+    ends_at_s = clock.now_s()
+    vault = Vault.open(tmp_path / "vault", keys)
+    consent = ConsentCentre(
+        vault=vault,
+        signer=DeviceKey.generate(),
+        policy=DEFAULT_POLICY,
+        clock=clock,
+        lock=nullcontext(),
+        answers=[],
+        paused=lambda: clock.now_s() < ends_at_s,
+    )
+    consent.grant("train")
+    granted = consent.status()[Purpose.TRAIN]
+    ends_at_s += 60
+    assert consent.state("train") is ConsentState.PAUSED
+    assert not consent.allows("train")
+    with pytest.raises(ConsentRequiredError, match="wait for the end of the pause"):
+        consent.require("train")
+    assert consent.status()[Purpose.TRAIN].expires_at_s == granted.expires_at_s
+    assert len(consent.history()) == 1
+    assert consent.state("statistics") is ConsentState.NEVER_ASKED
+    consent.withdraw("train")
+    assert consent.state("train") is ConsentState.WITHDRAWN
+    consent.grant("train")
+    clock.advance(60)
+    assert consent.status()[Purpose.TRAIN].state is ConsentState.GRANTED
+    vault.close()

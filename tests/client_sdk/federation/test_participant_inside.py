@@ -66,7 +66,7 @@ class Device:
         state = DeviceState(
             aggregator_key=self.aggregator.key.public_key_hex,
             catalogue_sha256=self.catalogue.sha256,
-            given=EncoderInput(history=history, n_items=len(self.catalogue.items)),
+            given=lambda _: EncoderInput(history=history, n_items=len(self.catalogue.items)),
         )
         return Participant(
             vault=self.vault,

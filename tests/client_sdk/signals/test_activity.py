@@ -57,3 +57,52 @@ def test_activity_history_follows_events_and_catalogues() -> None:
     assert activity.history(other, now_s=9.0).items.tolist() == [0, 1]
     activity.add(Event(kind="return", item_id="tea", time_s=3.0))
     assert activity.history(other, now_s=9.0).items.tolist() == [0]
+
+
+def test_activity_return_is_no_reason_to_be_recent() -> None:
+    """To give one of two back says nothing lately about the liking of the other."""
+    life = [
+        Event(kind="purchase", item_id="a", time_s=1.0),
+        Event(kind="purchase", item_id="a", time_s=5.0),
+        Event(kind="return", item_id="a", time_s=9.0),
+    ]
+    for times in (1, 20):
+        activity, columns = Activity(life), Activity()
+        columns.fold(columns.columns(life * times))
+        assert activity.history(POSITION, now_s=10.0).last_time_s.tolist() == [5.0]
+        assert columns.history(POSITION, now_s=10.0).last_time_s.tolist() == [5.0]
+
+
+def test_activity_of_an_item_says_when_it_was_bought() -> None:
+    """First and last purchase and the days between; an item never bought has none."""
+    day_s = 86_400.0
+    activity = Activity(
+        Event(kind="purchase", item_id="a", time_s=time_s) for time_s in (3 * day_s, 5.0, 7.0)
+    )
+    activity.add(Event(kind="cart", item_id="b", time_s=1.0))
+    assert activity.of("a").first_purchase_s == 5.0
+    assert activity.of("a").last_purchase_s == 3 * day_s
+    assert activity.purchase_days("a") == (0, 3)
+    assert activity.of("b").first_purchase_s is None
+    assert activity.purchase_days("b") == ()
+
+
+def test_activity_page_about_returns_is_no_look_at_the_item() -> None:
+    """To read how something is returned is no wish for it."""
+    activity = Activity(
+        [
+            Event(kind="content_view", item_id="a", time_s=1.0),
+            Event(
+                kind="content_view", item_id="a", time_s=2.0, properties={"topic": "return-policy"}
+            ),
+        ]
+    )
+    assert activity.of("a").views == 1
+
+
+def test_activity_of_a_table_with_other_rows_is_refused() -> None:
+    """Names and rows belong together, each name once."""
+    activity = Activity(EVENTS)
+    for names in (["a"], ["a", "a", "b"]):
+        with pytest.raises(ValueError, match="one row for each"):
+            Activity.of_table(names, activity.items)

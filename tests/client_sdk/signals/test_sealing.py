@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from client_sdk.signals.sealing import (
     BUCKET_BYTES,
+    STREAM_NAME_BYTES,
     SealBrokenError,
     Sealer,
     pad,
@@ -58,14 +59,41 @@ def test_seal_in_another_place_or_under_another_key_does_not_open() -> None:
     for sealer, place in ((SEALER, b"row 2"), (Sealer(b"\x01" * 32), b"row 1")):
         with pytest.raises(SealBrokenError):
             sealer.open(sealed, place)
+    for other in (b"short", b"", None, "text", 5):
+        with pytest.raises(SealBrokenError):
+            SEALER.open(other, b"row 1")  # type: ignore[arg-type]
+
+
+@given(ids=st.lists(st.text(st.characters(codec="utf-8"), min_size=1), max_size=20))
+def test_event_name_is_of_its_id_alone(ids: list[str]) -> None:
+    """One id has one name, in any company; two ids have two, and another vault has others."""
+    names = SEALER.event_names(ids)
+    assert names.tolist() == [SEALER.event_names([each])[0] for each in ids]
+    assert len(set(names.tolist())) == len(set(ids))
+    assert not set(names.tolist()) & set(Sealer(b"\x01" * 32).event_names(ids).tolist())
+
+
+def test_record_name_depends_on_key_and_on_where_parts_end() -> None:
+    """Parts don't run together; names of a stream begin alike, and say nothing else."""
+    names = {SEALER.record_name(*parts) for parts in (("a", "bc"), ("ab", "c"), ("a", "b"))}
+    assert len({name[STREAM_NAME_BYTES:] for name in names}) == 3
+    assert len({name[:STREAM_NAME_BYTES] for name in names}) == 2
+    assert SEALER.record_name("a", "b").startswith(SEALER.stream_name("a"))
+    assert SEALER.record_name("a", "b") != Sealer(b"\x01" * 32).record_name("a", "b")
+
+
+def test_sealer_of_another_format_opens_nothing() -> None:
+    """The keys of two formats have nothing in common."""
+    older = Sealer(bytes(32), format_version=1)
     with pytest.raises(SealBrokenError):
-        SEALER.open(b"short", b"row 1")
+        SEALER.open(older.seal(b"tea", b""), b"")
+    assert older.event_names(["a"]) != SEALER.event_names(["a"])
 
 
-def test_name_depends_on_key_and_on_where_parts_end() -> None:
-    """Names of one vault say nothing about another, and parts don't run together."""
-    assert SEALER.name("a", "bc") != SEALER.name("ab", "c")
-    assert SEALER.name("a") != Sealer(b"\x01" * 32).name("a")
+def test_sealer_key_of_another_length_raises() -> None:
+    """A key that is too short is a mistake, not a weaker key."""
+    with pytest.raises(ValueError, match="32 bytes; got 16"):
+        Sealer(bytes(16))
 
 
 def test_data_key_unwraps_for_its_vault_only() -> None:

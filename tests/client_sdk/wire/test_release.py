@@ -27,6 +27,10 @@ ITEMS = st.builds(
     name=st.text(max_size=8),
     category=st.text(max_size=4),
     price=st.none() | st.floats(0, 1e6),
+    brand=st.text(max_size=4),
+    stock=st.none() | st.integers(0, 10**12),
+    tags=st.lists(st.text(max_size=4), max_size=3).map(tuple),
+    attributes=st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=3),
 )
 
 
@@ -49,7 +53,19 @@ def test_catalogue_written_and_read_is_the_same(items: list[Item]) -> None:
         {"price": [True, 1]},
         {"price": [10**400, 1]},
         {"price": "12"},
-        {"stock": [1, 2]},
+        {"price": [float("nan"), 1]},
+        {"colour": ["red", "blue"]},
+        {"brand": ["Acme", None]},
+        {"brand": ["Acme"]},
+        {"stock": [1, -1]},
+        {"stock": [1, 2.0]},
+        {"stock": [True, 1]},
+        {"stock": [1, 10**13]},
+        {"stock": 3},
+        {"tags": [["a"], "b"]},
+        {"tags": [["a"], [1]]},
+        {"attributes": [{}, []]},
+        {"attributes": [{}, {"colour": 1}]},
     ],
 )
 def test_catalogue_with_a_wrong_column_is_refused(changes: dict[str, Any]) -> None:
@@ -58,6 +74,48 @@ def test_catalogue_with_a_wrong_column_is_refused(changes: dict[str, Any]) -> No
     Catalogue.from_bytes(json.dumps(good).encode())
     with pytest.raises(WireFormatError):
         Catalogue.from_bytes(json.dumps({**good, **changes}).encode())
+
+
+def test_catalogue_without_descriptions_has_the_bytes_that_it_always_had() -> None:
+    """Columns that nobody filled are left out: old bytes are read, and keep their identity."""
+    old = b'{"category":["tea"],"item_id":["a"],"name":["Green tea"],"price":[4.5]}'
+    catalogue = Catalogue.from_bytes(old)
+    assert catalogue.items == (Item(item_id="a", name="Green tea", category="tea", price=4.5),)
+    assert catalogue.to_bytes() == old
+    assert catalogue.sha256 == "13aac842708e2f7c025d0ea0a0f52a91b668a1e447f8e4e5d370950c4818082d"
+
+
+def test_catalogue_with_one_described_item_has_that_column_alone() -> None:
+    """One brand fills one column; each further fact changes the identity."""
+    plain = Catalogue(items=(Item(item_id="a"), Item(item_id="b")))
+    branded = Catalogue(items=(Item(item_id="a"), Item(item_id="b", brand="Acme")))
+    assert json.loads(branded.to_bytes()).keys() - json.loads(plain.to_bytes()).keys() == {"brand"}
+    assert branded.sha256 != plain.sha256
+
+
+@given(item=ITEMS)
+def test_item_written_and_read_is_the_same(item: Item) -> None:
+    """An item survives its own JSON, also through text."""
+    assert Item.from_json(json.loads(json.dumps(item.to_json()))) == item
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        [],
+        {},
+        {"item_id": "a"},
+        {"item_id": "", "name": "", "category": "", "price": None},
+        {"item_id": "a", "name": "", "category": "", "price": "1"},
+        {"item_id": "a", "name": "", "category": "", "price": None, "colour": "red"},
+        {"item_id": "a", "name": "", "category": "", "price": None, "stock": -1},
+    ],
+)
+def test_item_from_anything_else_is_refused(value: object) -> None:
+    """An item has its columns, and no other."""
+    with pytest.raises(WireFormatError):
+        Item.from_json(value)
 
 
 @given(data=st.binary(max_size=60))

@@ -262,3 +262,43 @@ def test_load_events_hundred_thousand_rows_load_fast(tmp_path: Path) -> None:
     started = time.perf_counter()
     assert load_events(path).quality.kept == 110_000
     assert time.perf_counter() - started < 8.0
+
+
+DESCRIBED = "item,name,Brand,stock,tags,Attribute:Colour,shelf,attribute:size\n"
+
+
+def test_load_items_described_items_have_brand_stock_tags_and_attributes(tmp_path: Path) -> None:
+    """Every known column is read; empty fields count as not there, other columns are ignored."""
+    items = DESCRIBED + "tea,Green tea,Acme,12,organic; new ;organic,green,A3,\ncup,,,,,,,\n"
+    described, empty = load(tmp_path, HEADER + "ann,tea,20\n", items).catalogue.items
+    assert (described.brand, described.stock) == ("Acme", 12)
+    assert described.tags == ("organic", "new")
+    assert described.attributes == {"colour": "green"}
+    assert (empty.brand, empty.stock, empty.tags, empty.attributes) == ("", None, (), {})
+
+
+def test_load_items_attributes_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    """An attribute's value comes from its own column, whatever stands around it."""
+    items = "a,attribute:b,item,c,attribute:d,price\n1,2,tea,3,4,5\n"
+    (item,) = load(tmp_path, HEADER + "ann,tea,20\n", items).catalogue.items
+    assert item.attributes == {"b": "2", "d": "4"}
+    assert item.price == 5.0
+
+
+@pytest.mark.parametrize("stock", ["-1", "1.5", "many", "1e3", "1" * 13, "\u0663"])
+def test_load_items_stock_that_is_no_number_of_pieces_is_refused(
+    tmp_path: Path, stock: str
+) -> None:
+    """Pieces are whole and never below none."""
+    message = refusal(tmp_path, HEADER + "ann,tea,20\n", f"item,stock\ntea,{stock}\n")
+    assert "stock: expected a whole number of pieces" in message
+
+
+@pytest.mark.parametrize("header", ["attribute:", "attribute:a,attribute: A"])
+def test_load_items_attribute_without_a_name_or_there_twice_is_refused(
+    tmp_path: Path, header: str
+) -> None:
+    """An attribute has a name, and one column."""
+    row = "tea" + ",x" * len(header.split(","))
+    message = refusal(tmp_path, HEADER + "ann,tea,20\n", f"item,{header}\n{row}\n")
+    assert "expected each attribute once" in message

@@ -1,0 +1,402 @@
+"""What the device knows from events: taken in, kept, folded, and read for a purpose.
+
+Rules a reader can check line by line:
+
+1. Nothing is taken in without a yes to personalise; a pause counts as a no.
+2. Every read names its purpose and raises `ConsentRequiredError` where there is no yes to it. What
+   is kept was kept to personalise, so a read for another purpose needs both. Only the person's own
+   look (`Signals.own_events`: show, export, merge) needs no consent.
+3. What was acknowledged is in the vault and in the digest; what was refused is in neither. A batch
+   is kept as a whole or not at all; with ``quarantine`` its bad events are set aside, with reasons.
+4. The digest equals the fold of the events in the vault. It is restored from a sealed snapshot and
+   the pages after it; a snapshot that does not fit is dropped and everything is folded again.
+5. Events older than their kind may be kept, or beyond the bound of the store, go with `tidy`: when
+   the store opens and something is overdue by a day, when it is full, and when the app asks.
+6. An account's name in an event is replaced by a keyed hash before the event is kept.
+7. The counts of what was not kept are written with the snapshot: a kill may lose the last of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from client_sdk.intelligence.history import History
+from client_sdk.outcomes import TrackedMany
+from client_sdk.ports import Clock
+from client_sdk.signals.activity import Activity
+from client_sdk.signals.digest import Digest
+from client_sdk.signals.events import Event
+from client_sdk.signals.features.context import Context
+from client_sdk.signals.features.feature_set import FeatureSet
+from client_sdk.signals.features.vector import FeatureVector
+from client_sdk.signals.quality import (
+    Intake,
+    QualityCounters,
+    QualityRules,
+    Quarantined,
+    Rejected,
+    set_aside,
+)
+from client_sdk.signals.retention import RetentionPolicy, choose_evicted
+from client_sdk.signals.taxonomy import STANDARD, Taxonomy
+from client_sdk.signals.vault import Record, Vault
+from client_sdk.wire import Catalogue, Purpose
+
+SNAPSHOT_EVERY: Final = 4_000
+"""After how many events the digest is written anew; a kill costs at most as many to fold again."""
+
+_SNAPSHOT: Final = ("digest", "snapshot")
+_QUALITY: Final = ("quality", "counters")
+_ASIDE: Final = ("quality", "quarantine")
+_ACCOUNT_KEY: Final = ("identity", "account-key")
+_KEY_BYTES: Final = 32
+_HASHED: Final = re.compile(r"account:[0-9a-f]{32}\Z")
+_DAY_S: Final = 86_400.0
+
+
+class ConsentGate(Protocol):
+    """Answers whether there is a yes to a purpose now."""
+
+    def allows(self, purpose: Purpose | str) -> bool:
+        """Say whether there is a yes."""
+        ...
+
+    def require(self, purpose: Purpose | str) -> None:
+        """Raise `ConsentRequiredError` where there is none."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalRules:
+    """What an app decides about its events.
+
+    Attributes:
+        taxonomy: The kinds that there are: the standard ones, and the app's own.
+        quality: What counts as late, as ahead, and how much is set aside.
+        retention: How long each kind is kept, and how many events at most.
+        features: The features that are computed: the standard ones, and the app's own.
+    """
+
+    taxonomy: Taxonomy = STANDARD
+    quality: QualityRules = dataclasses.field(default_factory=QualityRules)
+    retention: RetentionPolicy = dataclasses.field(default_factory=RetentionPolicy)
+    features: FeatureSet = dataclasses.field(default_factory=FeatureSet)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tidied:
+    """What `Signals.tidy` let go: events past their time, and events beyond the store's bound."""
+
+    expired: int
+    evicted: int
+
+
+class Signals:
+    """The room of events; `Homebody` makes it.
+
+    Args:
+        vault: Keeps the events.
+        consent: Is asked before anything is taken in or read.
+        clock: Tells the time.
+        lock: Shared with whoever else uses the vault.
+        rules: What the app decided.
+        catalogue: Gives the items in use.
+    """
+
+    def __init__(
+        self,
+        *,
+        vault: Vault,
+        consent: ConsentGate,
+        clock: Clock,
+        lock: AbstractContextManager[object],
+        rules: SignalRules,
+        catalogue: Callable[[], Catalogue],
+    ) -> None:
+        self._vault = vault
+        self._consent = consent
+        self._clock = clock
+        self._lock = lock
+        self._rules = rules
+        self._catalogue = catalogue
+        self._intake = Intake(rules.taxonomy, rules.quality, self._oldest_s)
+        self._counters = _read_counters(vault)
+        self._digest, self._not_in_snapshot = _restored(vault, rules.features)
+        self._counted = False
+        self._account_key: bytes | None = None
+        if self._overdue():
+            self.tidy()
+
+    @property
+    def count(self) -> int:
+        """How many events are kept."""
+        with self._lock:
+            return self._digest.n_events
+
+    def count_by_kind(self) -> dict[str, int]:
+        """How many events of each kind are kept."""
+        with self._lock:
+            return self._digest.n_by_kind
+
+    def take_in(
+        self, raws: Iterable[Event | Mapping[str, Any]], *, quarantine: bool = False
+    ) -> TrackedMany:
+        """Keep the events that are new, in one transaction.
+
+        Args:
+            raws: Events, or their JSON form.
+            quarantine: Set bad events aside, with reasons, and keep the others.
+
+        Raises:
+            EventError: one is not valid, and ``quarantine`` is off; nothing was kept.
+            VaultError: they could not be written; nothing was kept.
+        """
+        batch = list(raws)
+        with self._lock:
+            if not self._consent.allows(Purpose.PERSONALISE):
+                self._count(QualityCounters(without_consent=len(batch)))
+                return TrackedMany(without_consent=len(batch))
+            now_s = self._clock.now_s()
+            checked = self._intake.check_many(
+                batch,
+                now_s=now_s,
+                latest_s=self._digest.latest_s,
+                known_items=self._catalogue().position,
+            )
+            if checked.rejected and not quarantine:
+                self._count(QualityCounters(rejected=checked.counters.rejected))
+                raise checked.rejected[0].error
+            events = [
+                self._without_account(event) if event.user_id else event for event in checked.events
+            ]
+            counters = checked.counters
+            aside, counters.quarantined_dropped = self._set_aside(checked.rejected, now_s)
+            stored = self._vault.append(events, aside)
+            counters.accepted = sum(stored)
+            counters.duplicates = len(stored) - counters.accepted
+            new = events
+            if counters.duplicates:
+                new = [event for event, is_new in zip(events, stored, strict=True) if is_new]
+            self._digest.add(new)
+            self._count(counters)
+            self._not_in_snapshot += len(new)
+            if self._digest.n_events > self._rules.retention.max_events:
+                self.tidy()
+            elif self._not_in_snapshot >= SNAPSHOT_EVERY:
+                self._snapshot()
+            return TrackedMany(
+                stored=counters.accepted,
+                duplicates=counters.duplicates,
+                rejected=len(checked.rejected),
+            )
+
+    def check(self, raws: Iterable[Event | Mapping[str, Any]]) -> list[Rejected]:
+        """Say which events would be refused, and why; nothing is kept or counted."""
+        with self._lock:
+            return self._intake.check_many(raws, now_s=self._clock.now_s()).rejected
+
+    def history(self, purpose: Purpose, position: Mapping[str, int]) -> History:
+        """Read what the ranker and the federated tasks use; counts and last times of items.
+
+        Args:
+            purpose: What for.
+            position: Item id to row of the catalogue.
+
+        Raises:
+            ConsentRequiredError: no yes to the purpose, or to personalise.
+        """
+        with self._lock:
+            self._require(purpose)
+            return self._digest.history(position, now_s=self._clock.now_s())
+
+    def taste(self, purpose: Purpose, position: Mapping[str, int]) -> tuple[History, Activity]:
+        """Read the history, and what was done with each item, to rank and to say why.
+
+        Returns:
+            The history, and the activity itself: valid under the lock that this object shares.
+
+        Raises:
+            ConsentRequiredError: no yes to the purpose, or to personalise.
+        """
+        with self._lock:
+            return self.history(purpose, position), self._digest.activity
+
+    def features(self, purpose: Purpose, context: Context | None = None) -> FeatureVector:
+        """Read every feature as it is now.
+
+        Raises:
+            ConsentRequiredError: no yes to the purpose, or to personalise.
+        """
+        with self._lock:
+            self._require(purpose)
+            now_s = self._clock.now_s()
+            return self._digest.features(self._catalogue(), now_s=now_s, context=context)
+
+    def events(self, purpose: Purpose) -> list[Event]:
+        """Read the events themselves, in the order in which they came.
+
+        Raises:
+            ConsentRequiredError: no yes to the purpose, or to personalise.
+        """
+        with self._lock:
+            self._require(purpose)
+            return list(self.own_events())
+
+    def own_events(self) -> Iterator[Event]:
+        """Give the person's events to the person: an export, a look, a merge of their profiles."""
+        return (event for _, event in self._vault.events())
+
+    def quality(self) -> QualityCounters:
+        """How the events were that came: counts, nothing of a person's data."""
+        with self._lock:
+            return dataclasses.replace(self._counters)
+
+    def quarantined(self) -> list[Quarantined]:
+        """The refused events that are set aside, oldest first."""
+        with self._lock:
+            return _read_aside(self._vault)
+
+    def tidy(self) -> Tidied:
+        """Let go of what is past its time or beyond the store's bound, and merge small pages.
+
+        It costs about as much as reading the store: call it where the device is idle.
+        """
+        with self._lock:
+            now_s = self._clock.now_s()
+            retention = self._rules.retention
+            expired = evicted = 0
+            if self._any_expired(now_s):
+                expired = self._remove(lambda event: not retention.expired(event, now_s))
+            if self._digest.n_events > retention.max_events:
+                gone = choose_evicted(self.own_events(), retention)
+                evicted = self._remove(lambda event: event.event_id not in gone)
+            self._vault.compact()
+            self._snapshot()
+            return Tidied(expired=expired, evicted=evicted)
+
+    def equals_refold(self) -> bool:
+        """Say whether the digest is what folding every event again gives."""
+        with self._lock:
+            again = Digest(self._rules.features)
+            again.add(list(self.own_events()))
+            return again.to_bytes() == self._digest.to_bytes()
+
+    def close(self) -> None:
+        """Write the digest, so that the next opening reads it; the vault stays open."""
+        with self._lock:
+            if self._not_in_snapshot or self._counted:
+                self._snapshot()
+
+    def forget(self) -> None:
+        """Drop what is in memory, after the vault was erased."""
+        with self._lock:
+            self._digest = Digest(self._rules.features)
+            self._not_in_snapshot, self._counted = 0, False
+
+    def _require(self, purpose: Purpose) -> None:
+        self._consent.require(purpose)
+        if purpose is not Purpose.PERSONALISE:
+            self._consent.require(Purpose.PERSONALISE)
+
+    def _count(self, more: QualityCounters) -> None:
+        self._counters.add(more)
+        self._counted = True
+
+    def _oldest_s(self, kind: str) -> float:
+        return self._rules.retention.oldest_s(kind, self._clock.now_s())
+
+    def _any_expired(self, now_s: float) -> bool:
+        oldest_of = self._rules.retention.oldest_s
+        return any(
+            oldest_s < oldest_of(kind, now_s) for kind, oldest_s in self._digest.oldest_s.items()
+        )
+
+    def _overdue(self) -> bool:
+        return (
+            self._any_expired(self._clock.now_s() - _DAY_S)
+            or self._digest.n_events > self._rules.retention.max_events
+        )
+
+    def _remove(self, keep: Callable[[Event], bool]) -> int:
+        # Dropped in the same transaction: a snapshot never knows more than the vault.
+        removed = self._vault.remove(keep, [_no_snapshot()])
+        self._digest = Digest(self._rules.features)
+        self._digest.add(list(self.own_events()))
+        return removed
+
+    def _snapshot(self) -> None:
+        page = self._vault.last_page
+        data = base64.b64encode(self._digest.to_bytes()).decode("ascii")
+        self._vault.write(
+            _record(_SNAPSHOT, {"through_page": page, "digest": data}),
+            _record(_QUALITY, self._counters.to_json()),
+        )
+        self._not_in_snapshot, self._counted = 0, False
+
+    def _set_aside(self, rejected: Sequence[Rejected], now_s: float) -> tuple[list[Record], int]:
+        if not rejected:
+            return [], 0
+        rules = self._rules.quality
+        more = [one.quarantined(received_s=now_s, rules=rules) for one in rejected]
+        held, dropped = set_aside(_read_aside(self._vault), more, limit=rules.max_quarantined)
+        return [_record(_ASIDE, {"events": [one.to_json() for one in held]})], dropped
+
+    def _without_account(self, event: Event) -> Event:
+        if _HASHED.match(event.user_id):
+            return event
+        if self._account_key is None:
+            self._account_key = _account_key(self._vault)
+        digest = hmac.digest(self._account_key, event.user_id.encode(), "sha256")
+        return dataclasses.replace(event, user_id=f"account:{digest.hex()[:32]}")
+
+
+def _record(place: tuple[str, str], value: Mapping[str, Any]) -> Record:
+    stream, key = place
+    return Record(stream=stream, key=key, value=value)
+
+
+def _no_snapshot() -> Record:
+    return _record(_SNAPSHOT, {"through_page": 0, "digest": ""})
+
+
+def _restored(vault: Vault, features: FeatureSet) -> tuple[Digest, int]:
+    """Read the snapshot and fold what came after it; give the digest, and how many those were."""
+    digest, page = Digest(features), 0
+    kept = vault.read(*_SNAPSHOT)
+    if kept is not None and 0 < kept["through_page"] <= vault.last_page:
+        try:
+            data = base64.b64decode(kept["digest"], validate=True)
+            digest, page = Digest.from_bytes(data, features), kept["through_page"]
+        except (ValueError, binascii.Error):
+            digest, page = Digest(features), 0
+    later = [event for _, event in vault.events(after_page=page)]
+    digest.add(later)
+    return digest, len(later)
+
+
+def _read_counters(vault: Vault) -> QualityCounters:
+    kept = vault.read(*_QUALITY)
+    return QualityCounters() if kept is None else QualityCounters.from_json(kept)
+
+
+def _read_aside(vault: Vault) -> list[Quarantined]:
+    kept = vault.read(*_ASIDE)
+    return [] if kept is None else [Quarantined.from_json(value) for value in kept["events"]]
+
+
+def _account_key(vault: Vault) -> bytes:
+    kept = vault.read(*_ACCOUNT_KEY)
+    if kept is not None:
+        return bytes.fromhex(kept["key"])
+    key = secrets.token_bytes(_KEY_BYTES)
+    vault.write(_record(_ACCOUNT_KEY, {"key": key.hex()}))
+    return key
