@@ -10,7 +10,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export FLWR_TELEMETRY_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo superlink test lint types imports unit runtimes bench clean
+.PHONY: help setup demo superlink test lint types imports unit runtimes fuzz bench clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ runtimes: $(STAMP)  ## The runtime's contract tests on tflite-runtime 2.14
 	$(BIN)/python -m models.export --rank 4 --batch 8 --out $(OUT)/test-graph.tflite
 	HOMEBODY_TEST_GRAPH=$(OUT)/test-graph.tflite $(OLD)/bin/python -m pytest -p no:cacheprovider \
 	  tests/client_sdk/intelligence/test_litert.py tests/client_sdk/intelligence/test_item_training.py
+
+fuzz: $(STAMP)  ## Twenty times the fuzzing that the tests do
+	HOMEBODY_FUZZ_TIMES=20 $(BIN)/pytest tests/client_sdk/fuzz
 
 bench: $(STAMP)  ## Ratios against named peers; tables and JSON in out/bench/
 	$(BIN)/python -m benchmarks --out $(OUT)/bench
