@@ -10,6 +10,8 @@ from typing import Final
 
 BENCHMARKS: Final = {
     "rank": "latency of rank on a device, beside bare numpy",
+    "signals": "ingest, track, open and size of a store, beside plain SQLite",
+    "cold_items": "ranking of items that nobody had yet, beside words and categories",
     "federation": "strategy clients/s and bytes a device uploads, beside stock Flower",
     "movielens": "ranking quality on MovieLens-1M, beside popularity and the literature",
 }

@@ -45,6 +45,45 @@ def test_example_publishes_a_release_that_a_device_runs() -> None:
     ]
 
 
+def test_example_knows_and_forgets() -> None:
+    """A day on one device: wishes, events from elsewhere, features, a new item, erasure."""
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "know_and_forget.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )
+    said = [line.strip() for line in run.stdout.splitlines()]
+    for line in (
+        "Desk lamp - Because you asked for more home.",
+        "3 events kept, 1 set aside:",
+        "item_id: expected an item for the kind 'cart'; got none",
+        "You bought something less than a day ago.",
+        "Matcha green tea - Because you often choose pantry.",
+        "7 lines exported. After a withdrawal the list is everybody's:",
+        "Green tea - From the catalogue.",
+    ):
+        assert line in said
+    assert not [line for line in said if line.startswith("Desk lamp - You")]
+
+
+def test_readme_device_commands_exist() -> None:
+    """Every `homebody device` command that the README shows is one."""
+    page = subprocess.run(
+        [sys.executable, str(ROOT / "homebody.py"), "device", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    ).stdout
+    named = set(re.findall(r"homebody device ([a-z]+)", README))
+    assert {"show", "export", "erase", "doctor"} <= named
+    assert all(f"    {name} " in page for name in named)
+
+
 def test_readme_make_targets_exist() -> None:
     """Every `make` command that the README names is a target."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
