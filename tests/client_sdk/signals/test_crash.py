@@ -101,8 +101,10 @@ def test_vault_killed_while_it_migrates_has_everything(tmp_path: Path, victims: 
     for kill in range(KILLS_OF_MIGRATION):
         folder = tmp_path / f"vault-{kill}"
         shutil.copytree(STORE_OF_1, folder)
-        folder.chmod(0o700)
         keys = folder / "keys"
+        # A clone of the repository does not keep permissions.
+        for path in (folder, keys, *keys.iterdir()):
+            path.chmod(0o700 if path.is_dir() else 0o600)
         order = {"folder": str(folder), "keys": str(keys), "seed": 0, "first": 0, "steps": 0}
         said = victims.kill_one(order, rng.random() * 0.01)
         halfway += {"open": True} not in said
