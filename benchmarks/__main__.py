@@ -12,6 +12,9 @@ BENCHMARKS: Final = {
     "rank": "latency of rank on a device, beside bare numpy",
     "signals": "ingest, track, open and size of a store, beside plain SQLite",
     "cold_items": "ranking of items that nobody had yet, beside words and categories",
+    "decide": "latency of a decision, beside the bare model and the same over HTTP",
+    "models": "propensity beside scikit-learn, uplift beside random targeting",
+    "off_policy": "what one log says of another policy, beside its own log",
     "federation": "strategy clients/s and bytes a device uploads, beside stock Flower",
     "movielens": "ranking quality on MovieLens-1M, beside popularity and the literature",
 }

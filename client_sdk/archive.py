@@ -10,6 +10,8 @@ Each line is one JSON object with a ``type``:
 | ``consent`` | one answer, with its signed receipt | no: a yes counts where it was given |
 | ``sent`` | one thing that left that device | no: this device did not send it |
 | ``quarantined`` | an event that was refused, and why | no |
+| ``decision`` | what was decided, and why | no: it was made with what that device knew |
+| ``experiment`` | which arm was shown, and what came of it | no: another device draws anew |
 
 Rules a reader can check line by line:
 
@@ -30,15 +32,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from client_sdk.errors import HomebodyError
+from client_sdk.experience.decisions import Decision
 from client_sdk.experience.preferences import Preferences
 from client_sdk.federation.consent_record import ConsentAnswer
 from client_sdk.federation.transparency import TransparencyEntry
 from client_sdk.signals.events import Event, RejectReason
 from client_sdk.signals.quality import Quarantined, Rejected
+from client_sdk.signals.vault import Record
 
 MAX_LINE_BYTES: Final = 64 * 1024
 MAX_LINES: Final = 2_000_000
-LEFT_BEHIND: Final = frozenset({"device", "consent", "sent", "quarantined"})
+LEFT_BEHIND: Final = frozenset(
+    {"device", "consent", "sent", "quarantined", "decision", "experiment"}
+)
 """Types of lines that are the person's to see, and not another device's to take over."""
 
 
@@ -91,6 +97,8 @@ def archive_lines(
     quarantined: Iterable[Quarantined],
     answers: Iterable[ConsentAnswer],
     sent: Iterable[TransparencyEntry],
+    decisions: Iterable[Decision],
+    experiments: Iterable[Record],
 ) -> Iterator[dict[str, Any]]:
     """Give everything that is kept about a person as plain JSON, one object a line.
 
@@ -101,12 +109,16 @@ def archive_lines(
         quarantined: What was refused.
         answers: What the person said to each question of consent.
         sent: What left the device.
+        decisions: What was decided.
+        experiments: The logs of experiments.
     """
     yield {"type": "device", "device": device}
     yield {"type": "preferences", **preferences.to_json()}
     yield from ({"type": "event", **event.to_json()} for event in events)
     yield from ({"type": "quarantined", **aside.to_json()} for aside in quarantined)
     yield from ({"type": "consent", **answer.to_json()} for answer in answers)
+    yield from ({"type": "decision", **decision.to_json()} for decision in decisions)
+    yield from ({"type": "experiment", **record.value} for record in experiments)
     yield from ({"type": "sent", **entry.to_json(), "in_words": entry.sentence()} for entry in sent)
 
 

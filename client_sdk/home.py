@@ -29,17 +29,27 @@ More than 400 lines: all that an app calls stands on one page, and most of it sa
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from client_sdk.archive import archive_lines, read_archive, write_archive
-from client_sdk.assortment import Assortment
-from client_sdk.catalogue_updates import NO_UPDATES, CatalogueUpdates
+from client_sdk.catalogue_updates import CatalogueUpdates
 from client_sdk.clock import SystemClock
 from client_sdk.errors import ConsentRequiredError
+from client_sdk.experience.decider import Decider
+from client_sdk.experience.decision_log import DecisionLog
+from client_sdk.experience.experiments.desk import Desk
+from client_sdk.experience.experiments.experiment import Experiment
+from client_sdk.experience.experiments.log import EXPERIMENT_STREAM
+from client_sdk.experience.guardrails.policy import GuardrailPolicy
+from client_sdk.experience.journeys.store import JourneyStore
+from client_sdk.experience.person import PersonReader, Shop
 from client_sdk.experience.preferences import NO_PREFERENCES, PreferenceCentre
+from client_sdk.experience.review import OutcomeWindows
+from client_sdk.experience.scoring import Scorer
 from client_sdk.federation.consent import CONSENT_STREAM, ConsentAnswer, ConsentCentre
 from client_sdk.federation.encoders import EncoderInput
 from client_sdk.federation.participant import DeviceState, Participant
@@ -48,7 +58,6 @@ from client_sdk.installed import (
     InstalledRelease,
     ReleaseSource,
     active_release,
-    check,
     without_release,
 )
 from client_sdk.intelligence.history import History
@@ -69,10 +78,9 @@ from client_sdk.signals.activity import Activity
 from client_sdk.signals.events import Event, EventKind, PropertyValue, new_event_id
 from client_sdk.signals.features import Context, FeatureVector
 from client_sdk.signals.signals import SignalRules, Signals
-from client_sdk.signals.vault import Record, Vault
+from client_sdk.signals.vault import Vault
+from client_sdk.storefront import Storefront
 from client_sdk.wire import Catalogue, ConsentPolicy, Purpose
-
-_UPDATES: Final = ("catalogue", "updates")
 
 
 class Homebody:
@@ -87,17 +95,13 @@ class Homebody:
         installed: InstalledRelease,
         releases: ReleaseSource | None,
         rules: SignalRules,
+        experiments: Sequence[Experiment],
     ) -> None:
         self._vault = vault
         self._open = True
         self._clock = clock
-        self._installed = installed
-        self._releases = releases
         self._lock = threading.RLock()
-        self._updating = threading.Lock()
         self._device = signer.public_key_hex
-        kept = vault.read(*_UPDATES)
-        self._updates = NO_UPDATES if kept is None else CatalogueUpdates.from_json(kept)
         self._preferences = PreferenceCentre(vault=vault, clock=clock, lock=self._lock)
         self._consent = ConsentCentre(
             vault=vault,
@@ -110,6 +114,21 @@ class Homebody:
             ],
             paused=self._preferences.paused,
         )
+        self._shop = Storefront(
+            vault=vault,
+            lock=self._lock,
+            installed=installed,
+            releases=releases,
+            policy_changed=self._consent.change_policy,
+        )
+        self._journeys = JourneyStore(vault=vault, lock=self._lock)
+        self._experiments = Desk(
+            vault=vault,
+            consent=self._consent,
+            clock=clock,
+            lock=self._lock,
+            experiments=experiments,
+        )
         self._signals = Signals(
             vault=vault,
             consent=self._consent,
@@ -117,6 +136,7 @@ class Homebody:
             lock=self._lock,
             rules=rules,
             catalogue=lambda: self.catalogue,
+            tell=self._experiments.tell,
         )
         self._participant = Participant(
             vault=vault,
@@ -140,6 +160,7 @@ class Homebody:
         trusted_root: bytes | None = None,
         releases: ReleaseSource | None = None,
         rules: SignalRules | None = None,
+        experiments: Sequence[Experiment] = (),
     ) -> Self:
         """Open the store of one person, or make a new one.
 
@@ -155,6 +176,7 @@ class Homebody:
             trusted_root: The first TUF root metadata, shipped with the app.
             releases: Another source of releases, instead of those two.
             rules: Own kinds of events, own features, how long what is kept; see `SignalRules`.
+            experiments: Those that run now.
 
         Raises:
             VaultError: already open, its key is lost, or the store is damaged.
@@ -173,6 +195,7 @@ class Homebody:
                 or without_release(catalogue, policy_of(vault, policy)),
                 releases=source,
                 rules=rules or SignalRules(),
+                experiments=experiments,
             )
         except BaseException:
             vault.close()
@@ -194,6 +217,16 @@ class Homebody:
         return self._signals
 
     @property
+    def experiments(self) -> Desk:
+        """Which arm of an experiment the person is to see; say there when it was shown."""
+        return self._experiments
+
+    @property
+    def journeys(self) -> JourneyStore:
+        """Where the person is in each journey."""
+        return self._journeys
+
+    @property
     def device(self) -> str:
         """The device's pseudonym: its public key in hexadecimal. An aggregator enrols it."""
         return self._device
@@ -201,12 +234,12 @@ class Homebody:
     @property
     def catalogue(self) -> Catalogue:
         """The items in use: the active release's, or the app's, with what changed since."""
-        return self._assortment().catalogue
+        return self._shop.assortment().catalogue
 
     @property
     def version(self) -> int:
         """The number of the active release; 0 before any."""
-        return self._installed.version
+        return self._shop.installed.version
 
     def track(
         self,
@@ -294,21 +327,21 @@ class Homebody:
         with self._lock:
             try:
                 history, activity = self._signals.taste(
-                    Purpose.PERSONALISE, self._assortment().position
+                    Purpose.PERSONALISE, self._shop.assortment().position
                 )
                 preferences = self._preferences.current()
             except ConsentRequiredError:
                 history, activity = History.empty(now_s=self._clock.now_s()), Activity()
                 preferences = NO_PREFERENCES
             return rank_items(
-                self._installed,
+                self._shop.installed,
                 history=history,
                 activity=activity,
                 candidates=candidates,
                 k=k,
                 include_owned=include_owned,
                 preferences=preferences,
-                updates=self._updates,
+                updates=self._shop.updates,
                 in_stock_only=in_stock_only,
             )
 
@@ -323,6 +356,44 @@ class Homebody:
         """
         return self._signals.features(Purpose.PERSONALISE, context)
 
+    def decider(
+        self,
+        policy: GuardrailPolicy,
+        *,
+        scorer: Scorer | None = None,
+        windows: OutcomeWindows | None = None,
+        active_offers: Callable[[], AbstractSet[str]] = frozenset,
+    ) -> Decider:
+        """Give what decides the next best action for this person; make one, and keep it.
+
+        Args:
+            policy: The guardrails; an empty one refuses everything.
+            scorer: Scores the actions; by default what their kinds earned so far.
+            windows: For how long an outcome counts.
+            active_offers: Gives ids of actions and items whose offer is active.
+
+        Returns:
+            A decider over this store; it ends with it.
+        """
+        signals, personalise = self._signals, Purpose.PERSONALISE
+        person = PersonReader(
+            features=lambda context: signals.features(personalise, context),
+            activity=lambda: signals.taste(personalise, self._shop.assortment().position)[1],
+            last_s=lambda kind: signals.last_s(personalise, kind),
+        )
+        return Decider(
+            store=self._vault,
+            consent=self._consent,
+            clock=self._clock,
+            lock=self._lock,
+            person=person,
+            preferences=self._preferences.current,
+            policy=policy,
+            scorer=scorer,
+            shop=Shop(sold_out=self._shop.sold_out, active_offers=active_offers),
+            windows=windows,
+        )
+
     def similar(self, item_id: str, k: int = 10) -> list[RankedItem]:
         """Give items like one item; nothing of the person is used.
 
@@ -330,7 +401,7 @@ class Homebody:
             The most alike first; of one category where nothing was learned yet; empty for an item
             that the catalogue does not have.
         """
-        return similar_items(self._installed, item_id, k, updates=self._updates)
+        return similar_items(self._shop.installed, item_id, k, updates=self._shop.updates)
 
     def update_catalogue(self, updates: CatalogueUpdates) -> None:
         """Take what changed in the shop since the release: prices, stock, items gone, items new.
@@ -341,8 +412,7 @@ class Homebody:
         Raises:
             VaultError: it could not be written; nothing changed.
         """
-        with self._lock:
-            self._write_updates(self._updates.then(updates))
+        self._shop.change(updates)
 
     def update(self) -> UpdateResult:
         """Ask for a new release, and use it if it is good. The only door in.
@@ -352,19 +422,7 @@ class Homebody:
             ServerUnreachableError: no answer; nothing changed.
             ValueError: `open` got no server.
         """
-        if self._releases is None:
-            raise ValueError("no server: open with server_url and trusted_root")
-        with self._updating:
-            release = self._releases.fetch()
-            if release is None:
-                return UpdateResult(updated=False, version=self.version)
-            installed = check(release)
-            with self._lock:
-                self._installed = installed
-                self._consent.change_policy(installed.policy)
-                if self._updates:
-                    self._write_updates(NO_UPDATES)
-        return UpdateResult(updated=True, version=installed.version)
+        return self._shop.update()
 
     def participate(self, connection: Connection, *, timeout_s: float = 0.0) -> int:
         """Answer the aggregator's messages, and say how many there were. The only door out."""
@@ -398,6 +456,8 @@ class Homebody:
                     quarantined=self._signals.quarantined(),
                     answers=self._consent.history(),
                     sent=self.transparency(),
+                    decisions=DecisionLog(self._vault).decisions(),
+                    experiments=self._vault.records(EXPERIMENT_STREAM),
                 ),
             )
 
@@ -458,16 +518,8 @@ class Homebody:
     ) -> None:
         self.close()
 
-    def _assortment(self) -> Assortment:
-        return self._installed.assortment(self._updates)
-
-    def _write_updates(self, updates: CatalogueUpdates) -> None:
-        stream, key = _UPDATES
-        self._vault.write(Record(stream=stream, key=key, value=updates.to_json()))
-        self._updates = updates
-
     def _device_state(self) -> DeviceState | None:
-        installed = self._installed
+        installed = self._shop.installed
         if not installed.version:
             return None
         return DeviceState(
@@ -478,5 +530,6 @@ class Homebody:
                 n_items=len(installed.catalogue.items),
                 graph=installed.graph,
                 settings=None if installed.graph is None else installed.table.settings,
+                experiments=self._experiments.outcomes(),
             ),
         )

@@ -6,8 +6,12 @@ Rules a reader can check line by line:
 2. Before any work, an order's parameters and dimension are checked against what its task fixes:
    unknown or missing parameters, or another dimension, are `OrderOutOfBoundsError`.
 3. The payload is checked as strictly as the parameters before it is used.
-4. An encoder sees the history, the size of the catalogue and the release's model; it returns a
-   vector and keeps nothing. The guard clips it afterwards.
+4. An encoder sees the history, the size of the catalogue, the release's model and what came of the
+   experiments that are over for this person; it returns a vector and keeps nothing. The guard clips
+   it afterwards.
+5. An experiment is named by the hash of its definition, so that a device never answers about one
+   that it was not in. A person answers it once: `participation_key` is the same for every task that
+   asks about it.
 
 | task            | parameters                   | payload                  | dimension    |
 |-----------------|------------------------------|--------------------------|--------------|
@@ -15,25 +19,35 @@ Rules a reader can check line by line:
 | item-statistics | top_items = K                | int32[K] catalogue rows  | K (K + 1) / 2 |
 | item-training   | rank, learning_rate, steps,  | float32[n_items, rank]   | n_items rank |
 |                 | negatives, ridge, seed       | factors                  |              |
+| experiment-     | experiment = its definition  | none                     | groups       |
+| outcomes        | (SHA-256), groups, metrics   |                          | (1 + 2 metrics) |
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
 from client_sdk.intelligence.history import History, statistics_vector
 from client_sdk.wire import Order, SparseVector, TaskKind, pack_outer_product, packed_length
+from client_sdk.wire.outcomes import (
+    MAX_GROUPS,
+    MAX_METRICS,
+    ExperimentOutcome,
+    OutcomeLayout,
+)
 from client_sdk.wire.table import RankerSettings, RankerTable
 
 MAX_TOP_ITEMS: Final = 4_096
 MAX_RANK: Final = 1_024
 MAX_STEPS: Final = 100
 MAX_NEGATIVES: Final = 100
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class OrderOutOfBoundsError(ValueError):
@@ -57,12 +71,15 @@ class EncoderInput:
         n_items: Size of the catalogue.
         graph: The active release's ``.tflite`` bytes; None before any model.
         settings: The active release's ranker settings; None before any model.
+        experiments: By the hash of the definition, the experiments whose windows are over for this
+            person, and what came of them.
     """
 
     history: History
     n_items: int
     graph: bytes | None = None
     settings: RankerSettings | None = None
+    experiments: Mapping[str, ExperimentOutcome] = field(default_factory=dict)
 
 
 Encoder = Callable[[Order, EncoderInput], SparseVector]
@@ -82,7 +99,23 @@ def expected_dimension(order: Order, *, n_items: int) -> int:
         top_items = parameters.whole("top_items", 1, min(n_items, MAX_TOP_ITEMS))
         parameters.done()
         return packed_length(top_items)
+    if order.kind is TaskKind.EXPERIMENT_OUTCOMES:
+        return _asked_experiment(order)[1].dimension
     return n_items * _training(order).rank
+
+
+def participation_key(order: Order) -> str:
+    """Give the name under which taking part is remembered: a second one of a name is refused.
+
+    The task, for what may be asked again in another round. For an experiment its definition, so
+    that a person is in its sums once, however many tasks ask.
+
+    Raises:
+        OrderOutOfBoundsError: as `expected_dimension`.
+    """
+    if order.kind is TaskKind.EXPERIMENT_OUTCOMES:
+        return f"experiment/{_asked_experiment(order)[0]}"
+    return order.task_id
 
 
 def encode_item_counts(order: Order, given: EncoderInput) -> SparseVector:
@@ -177,10 +210,30 @@ def encode_item_training(order: Order, given: EncoderInput) -> SparseVector:
     )
 
 
+def encode_experiment_outcomes(order: Order, given: EncoderInput) -> SparseVector:
+    """Give the person's group and bounded outcomes, scaled to the order's clip norm.
+
+    Raises:
+        TooLittleDataError: the person was not exposed, or the windows are not over.
+        OrderOutOfBoundsError: there is a payload, or the experiment has other groups or metrics.
+    """
+    if order.payload:
+        raise OrderOutOfBoundsError("experiment-outcomes has no payload")
+    definition, layout = _asked_experiment(order)
+    outcome = given.experiments.get(definition)
+    if outcome is None:
+        raise TooLittleDataError("there is no outcome of this experiment")
+    try:
+        return layout.pack(outcome)
+    except ValueError as error:
+        raise OrderOutOfBoundsError(str(error)) from error
+
+
 ENCODERS: Final[Mapping[TaskKind, Encoder]] = {
     TaskKind.ITEM_COUNTS: encode_item_counts,
     TaskKind.ITEM_STATISTICS: encode_item_statistics,
     TaskKind.ITEM_TRAINING: encode_item_training,
+    TaskKind.EXPERIMENT_OUTCOMES: encode_experiment_outcomes,
 }
 
 
@@ -208,6 +261,18 @@ def _training(order: Order) -> _Training:
     return training
 
 
+def _asked_experiment(order: Order) -> tuple[str, OutcomeLayout]:
+    parameters = _Parameters(order.parameters)
+    definition = parameters.sha256("experiment")
+    layout = OutcomeLayout(
+        groups=parameters.whole("groups", 1, MAX_GROUPS),
+        metrics=parameters.whole("metrics", 1, MAX_METRICS),
+        clip_norm=order.clip_norm,
+    )
+    parameters.done()
+    return definition, layout
+
+
 class _Parameters:
     """Typed, bounded reading of an order's parameters; nothing may be left over."""
 
@@ -227,6 +292,12 @@ class _Parameters:
         if not math.isfinite(number := float(value)):
             raise OrderOutOfBoundsError(f"{name}: expected a finite number")
         return number
+
+    def sha256(self, name: str) -> str:
+        value = self._left.pop(name, None)
+        if not isinstance(value, str) or not _SHA256.fullmatch(value):
+            raise OrderOutOfBoundsError(f"{name}: expected 64 hexadecimal digits")
+        return value
 
     def done(self) -> None:
         if self._left:

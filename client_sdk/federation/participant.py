@@ -35,6 +35,7 @@ from client_sdk.federation.encoders import (
     TaskUnavailableError,
     TooLittleDataError,
     expected_dimension,
+    participation_key,
 )
 from client_sdk.federation.guard import OutboundGuardError, guard
 from client_sdk.federation.transparency import Sent, TransparencyEntry
@@ -172,7 +173,9 @@ class Participant:
             ).to_bytes(self._signer)
             entry = self._entry(order, "contribution", contribution, vector=vector)
             took_part = Record(
-                stream=PARTICIPATION_STREAM, key=order.task_id, value={"time_s": entry.time_s}
+                stream=PARTICIPATION_STREAM,
+                key=participation_key(order),
+                value={"time_s": entry.time_s},
             )
             self._vault.write(took_part, entry.to_record(), durable=True)
         return contribution
@@ -209,7 +212,7 @@ class Participant:
 
     def _check_first_time(self, order: Order) -> None:
         with self._lock:
-            if self._vault.read(PARTICIPATION_STREAM, order.task_id) is not None:
+            if self._vault.read(PARTICIPATION_STREAM, participation_key(order)) is not None:
                 raise _RefusedError(Refusal.ALREADY_CONTRIBUTED)
 
     def _encode(self, order: Order, given: EncoderInput) -> SparseVector:

@@ -22,6 +22,7 @@ _TASKS: Final[Mapping[str, str]] = {
     "item-counts": "which items are popular",
     "item-statistics": "which items go together",
     "item-training": "better suggestions for everyone",
+    "experiment-outcomes": "which of several ways of doing something works better",
 }
 _REASONS: Final[Mapping[str, str]] = {
     "no-consent": "you have not agreed to it",

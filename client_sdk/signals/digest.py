@@ -117,6 +117,11 @@ class Digest:
         """The time of the latest event; None before any."""
         return max((times.latest_s for times in self._kinds.values()), default=None)
 
+    def last_s(self, kind: str) -> float | None:
+        """The time of the latest event of a kind; None where there is none."""
+        times = self._kinds.get(kind)
+        return None if times is None else times.latest_s
+
     def add(self, events: Sequence[Event]) -> None:
         """Fold events, in any order; each counts once for every time it is given."""
         if len(events) < _SMALL_BATCH:

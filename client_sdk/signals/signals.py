@@ -110,6 +110,7 @@ class Signals:
         lock: Shared with whoever else uses the vault.
         rules: What the app decided.
         catalogue: Gives the items in use.
+        tell: Is told the events that were new, after they are kept.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Signals:
         lock: AbstractContextManager[object],
         rules: SignalRules,
         catalogue: Callable[[], Catalogue],
+        tell: Callable[[Sequence[Event]], None],
     ) -> None:
         self._vault = vault
         self._consent = consent
@@ -128,6 +130,7 @@ class Signals:
         self._lock = lock
         self._rules = rules
         self._catalogue = catalogue
+        self._tell = tell
         self._intake = Intake(rules.taxonomy, rules.quality, self._oldest_s)
         self._counters = _read_counters(vault)
         self._digest, self._not_in_snapshot = _restored(vault, rules.features)
@@ -187,6 +190,7 @@ class Signals:
             if counters.duplicates:
                 new = [event for event, is_new in zip(events, stored, strict=True) if is_new]
             self._digest.add(new)
+            self._tell(new)
             self._count(counters)
             self._not_in_snapshot += len(new)
             if self._digest.n_events > self._rules.retention.max_events:
@@ -229,6 +233,16 @@ class Signals:
         """
         with self._lock:
             return self.history(purpose, position), self._digest.activity
+
+    def last_s(self, purpose: Purpose, kind: str) -> float | None:
+        """Read when a kind of event last happened, seconds since 1970 (UTC); None for never.
+
+        Raises:
+            ConsentRequiredError: no yes to the purpose, or to personalise.
+        """
+        with self._lock:
+            self._require(purpose)
+            return self._digest.last_s(kind)
 
     def features(self, purpose: Purpose, context: Context | None = None) -> FeatureVector:
         """Read every feature as it is now.

@@ -21,6 +21,7 @@ class TaskKind(StrEnum):
     ITEM_COUNTS = "item-counts"
     ITEM_STATISTICS = "item-statistics"
     ITEM_TRAINING = "item-training"
+    EXPERIMENT_OUTCOMES = "experiment-outcomes"
 
 
 # Fixed on the device, so that a server cannot ask for training under a consent to statistics.
@@ -28,6 +29,7 @@ PURPOSE_OF: Final[Mapping[TaskKind, Purpose]] = {
     TaskKind.ITEM_COUNTS: Purpose.STATISTICS,
     TaskKind.ITEM_STATISTICS: Purpose.TRAIN,
     TaskKind.ITEM_TRAINING: Purpose.TRAIN,
+    TaskKind.EXPERIMENT_OUTCOMES: Purpose.STATISTICS,
 }
 
 

@@ -12,6 +12,8 @@ import pytest
 
 from client_sdk import Homebody
 from client_sdk.cli import main
+from client_sdk.experience.actions import Action, Moment
+from client_sdk.experience.guardrails.policy import GuardrailPolicy
 from client_sdk.household import Household
 from client_sdk.signals.kinds import CustomKind
 from client_sdk.signals.signals import SignalRules
@@ -184,6 +186,34 @@ def test_device_import_of_nonsense_names_the_line_and_takes_nothing(
     assert where.replace("line 2", "line 3") in err
     assert "bad.jsonl" in err
     assert answer("show", store)["events"] == before
+
+
+def test_device_decisions_and_why_replay_what_was_decided(store: Path, tmp_path: Path) -> None:
+    """The log is listed; one decision is told, decided again, and found the same."""
+    assert run("decisions", store)[1] == "Nothing was decided yet.\n"
+    assert run("why", store)[0] == 2
+    policy = GuardrailPolicy.from_toml(
+        'version = 1\nname = "small"\n[channels.in-app]\nopt_in = false\nper_day = 9\n'
+        "[bought]\nwithin_days = 30\n"
+    )
+    actions = [
+        Action(action_id="kettle-tip", item_id="kettle", topic="kitchen"),
+        Action(action_id="mug-tip", item_id="mug", topic="kitchen"),
+    ]
+    with Homebody.open(store) as home:
+        decision = home.decider(policy).decide(Moment(name="home"), actions, seed=1)
+        home.export(tmp_path / "ada.jsonl")
+    assert '"type": "decision"' in (tmp_path / "ada.jsonl").read_text()
+    code, out, _ = run("decisions", store)
+    assert (code, out.count("\n")) == (0, 1)
+    assert "home: kettle-tip." in out
+    code, out, _ = run("why", store, decision.decision_id[:8])
+    assert code == 0
+    assert "Deciding again from the log gives the same." in out
+    assert "  not mug-tip: already-bought" in out
+    assert answer("why", store)["same"]
+    code, _, err = run("why", store, "no-such")
+    assert (code, err.count("\n")) == (2, 1)
 
 
 def test_device_erase_asks_first_and_then_leaves_nothing(store: Path) -> None:

@@ -12,14 +12,17 @@ from client_sdk.federation.encoders import (
     TaskUnavailableError,
     TooLittleDataError,
     expected_dimension,
+    participation_key,
 )
 from client_sdk.intelligence import History, RankerSettings, RankerTable
 from client_sdk.intelligence.item_training import ItemTrainingTask, train_rows
 from client_sdk.intelligence.litert import LiteRtModel
 from client_sdk.testing import FakeAggregator
-from client_sdk.wire import Catalogue, Order, TaskKind, sha256_hex, unpack_symmetric
+from client_sdk.wire import Catalogue, Order, Purpose, TaskKind, sha256_hex, unpack_symmetric
+from client_sdk.wire.outcomes import ExperimentOutcome, OutcomeLayout
 
 HISTORY = History.from_events(items=[1, 3, 3, 6], times_s=[1.0, 2.0, 3.0, 4.0], now_s=5.0)
+EXPERIMENT = {"experiment": "ab" * 32, "groups": 3, "metrics": 2}
 EMPTY = History.empty(now_s=5.0)
 TRAINING = {
     "rank": 4, "learning_rate": 0.5, "steps": 2, "negatives": 2, "ridge": 0.1, "seed": 7,
@@ -97,6 +100,12 @@ def test_item_statistics_payload_out_of_order_or_range_is_refused(
         (TaskKind.ITEM_TRAINING, {**TRAINING, "ridge": 10**400}),
         (TaskKind.ITEM_TRAINING, {**TRAINING, "seed": -1}),
         (TaskKind.ITEM_TRAINING, {**TRAINING, "optimizer": "adam"}),
+        (TaskKind.EXPERIMENT_OUTCOMES, {}),
+        (TaskKind.EXPERIMENT_OUTCOMES, {**EXPERIMENT, "experiment": "AB" * 32}),
+        (TaskKind.EXPERIMENT_OUTCOMES, {**EXPERIMENT, "experiment": 7}),
+        (TaskKind.EXPERIMENT_OUTCOMES, {**EXPERIMENT, "groups": 33}),
+        (TaskKind.EXPERIMENT_OUTCOMES, {**EXPERIMENT, "metrics": 0}),
+        (TaskKind.EXPERIMENT_OUTCOMES, {**EXPERIMENT, "person": "p"}),
     ],
 )
 def test_expected_dimension_of_parameters_out_of_bounds_is_refused(
@@ -191,3 +200,82 @@ def test_item_training_payload_that_does_not_fit_is_refused(
     ):
         with pytest.raises(OrderOutOfBoundsError):
             ENCODERS[TaskKind.ITEM_TRAINING](order, given_model)
+
+
+def experiment_order(aggregator: FakeAggregator, catalogue: Catalogue, **changes: Any) -> Order:
+    """An order to say what came of an experiment."""
+    return aggregator.order(
+        TaskKind.EXPERIMENT_OUTCOMES,
+        catalogue,
+        **{"parameters": EXPERIMENT, "dimension": 15, "clip_norm": 2.0, **changes},
+    )
+
+
+def with_outcome(outcome: ExperimentOutcome) -> EncoderInput:
+    """A device where the experiment is over."""
+    return given_input(experiments={EXPERIMENT["experiment"]: outcome})
+
+
+def test_experiment_outcomes_vector_is_the_layout_scaled_to_the_clip_norm(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """One block, and the whole of the norm that the order allows for who reached every bound."""
+    order = experiment_order(aggregator, catalogue)
+    assert expected_dimension(order, n_items=8) == order.dimension
+    given = with_outcome(ExperimentOutcome(group=1, outcomes=(1.0, 1.0)))
+    vector = ENCODERS[TaskKind.EXPERIMENT_OUTCOMES](order, given)
+    assert vector.norm() == pytest.approx(2.0, abs=1e-6)
+    assert vector.indices.tolist() == [5, 6, 8]
+    counts, sums, _ = OutcomeLayout(groups=3, metrics=2, clip_norm=2.0).unpack(
+        vector.to_dense().astype(np.float64)
+    )
+    assert counts == pytest.approx([0, 1, 0], abs=1e-6)
+    assert sums[1] == pytest.approx([1, 1], abs=1e-6)
+
+
+def test_experiment_outcomes_of_who_was_not_exposed_is_too_little(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """Another definition's outcome is not this one's."""
+    other = given_input(experiments={"cd" * 32: ExperimentOutcome(group=0, outcomes=(1.0, 1.0))})
+    for given in (given_input(), other):
+        with pytest.raises(TooLittleDataError):
+            ENCODERS[TaskKind.EXPERIMENT_OUTCOMES](experiment_order(aggregator, catalogue), given)
+
+
+def test_experiment_outcomes_order_that_does_not_fit_is_refused(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """A payload, or an outcome of other groups or metrics than the order's."""
+    encode = ENCODERS[TaskKind.EXPERIMENT_OUTCOMES]
+    fits = with_outcome(ExperimentOutcome(group=0, outcomes=(1.0, 1.0)))
+    with pytest.raises(OrderOutOfBoundsError):
+        encode(experiment_order(aggregator, catalogue, payload=b"x"), fits)
+    for outcome in (
+        ExperimentOutcome(group=3, outcomes=(1.0, 1.0)),
+        ExperimentOutcome(group=0, outcomes=(1.0,)),
+    ):
+        with pytest.raises(OrderOutOfBoundsError):
+            encode(experiment_order(aggregator, catalogue), with_outcome(outcome))
+
+
+def test_experiment_outcomes_need_consent_to_statistics(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """The purpose is the device's to say."""
+    assert experiment_order(aggregator, catalogue).purpose is Purpose.STATISTICS
+
+
+def test_participation_key_is_one_for_all_tasks_of_an_experiment(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """Two tasks about one experiment are one chance to take part; of item counts, two."""
+    one, two = (experiment_order(aggregator, catalogue) for _ in range(2))
+    assert one.task_id != two.task_id
+    assert participation_key(one) == participation_key(two) == "experiment/" + "ab" * 32
+    other = {**EXPERIMENT, "experiment": "cd" * 32}
+    assert participation_key(experiment_order(aggregator, catalogue, parameters=other)) != (
+        participation_key(one)
+    )
+    first, second = (aggregator.order(TaskKind.ITEM_COUNTS, catalogue) for _ in range(2))
+    assert (participation_key(first), participation_key(second)) == (first.task_id, second.task_id)

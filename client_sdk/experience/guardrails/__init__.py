@@ -1,0 +1,1 @@
+"""Guardrails: what must not happen, as composable policies in one readable file."""
