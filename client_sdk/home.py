@@ -41,6 +41,7 @@ from client_sdk.clock import SystemClock
 from client_sdk.errors import ConsentRequiredError
 from client_sdk.experience.decider import Decider
 from client_sdk.experience.decision_log import DecisionLog
+from client_sdk.experience.decisions import Decision
 from client_sdk.experience.experiments.desk import Desk
 from client_sdk.experience.experiments.experiment import Experiment
 from client_sdk.experience.experiments.log import EXPERIMENT_STREAM
@@ -121,6 +122,7 @@ class Homebody:
             releases=releases,
             policy_changed=self._consent.change_policy,
         )
+        self._decider: Decider | None = None
         self._journeys = JourneyStore(vault=vault, lock=self._lock)
         self._experiments = Desk(
             vault=vault,
@@ -364,7 +366,9 @@ class Homebody:
         windows: OutcomeWindows | None = None,
         active_offers: Callable[[], AbstractSet[str]] = frozenset,
     ) -> Decider:
-        """Give what decides the next best action for this person; make one, and keep it.
+        """Give what decides the next best action for this person.
+
+        A store has one: the first call makes it, a later one changes its guardrails.
 
         Args:
             policy: The guardrails; an empty one refuses everything.
@@ -373,15 +377,24 @@ class Homebody:
             active_offers: Gives ids of actions and items whose offer is active.
 
         Returns:
-            A decider over this store; it ends with it.
+            The decider of this store; it ends with it.
+
+        Raises:
+            ValueError: a later call says more than the guardrails.
         """
+        if self._decider is not None:
+            if scorer is not None or windows is not None or active_offers is not frozenset:
+                raise ValueError("the store has a decider: only its policy can be changed")
+            self._decider.change_policy(policy)
+            return self._decider
         signals, personalise = self._signals, Purpose.PERSONALISE
         person = PersonReader(
             features=lambda context: signals.features(personalise, context),
-            activity=lambda: signals.taste(personalise, self._shop.assortment().position)[1],
+            activity=lambda: signals.activity(personalise),
             last_s=lambda kind: signals.last_s(personalise, kind),
+            n_events=lambda: signals.count,
         )
-        return Decider(
+        self._decider = Decider(
             store=self._vault,
             consent=self._consent,
             clock=self._clock,
@@ -393,6 +406,7 @@ class Homebody:
             shop=Shop(sold_out=self._shop.sold_out, active_offers=active_offers),
             windows=windows,
         )
+        return self._decider
 
     def similar(self, item_id: str, k: int = 10) -> list[RankedItem]:
         """Give items like one item; nothing of the person is used.
@@ -456,7 +470,7 @@ class Homebody:
                     quarantined=self._signals.quarantined(),
                     answers=self._consent.history(),
                     sent=self.transparency(),
-                    decisions=DecisionLog(self._vault).decisions(),
+                    decisions=self._decisions(),
                     experiments=self._vault.records(EXPERIMENT_STREAM),
                 ),
             )
@@ -498,6 +512,8 @@ class Homebody:
             self._vault.erase()
             self._open = False
             self._signals.forget()
+            if self._decider is not None:
+                self._decider.forget()
 
     def close(self) -> None:
         """Close the store; closing twice is fine."""
@@ -517,6 +533,11 @@ class Homebody:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _decisions(self) -> tuple[Decision, ...]:
+        if self._decider is not None:
+            return self._decider.decisions()
+        return DecisionLog(self._vault).decisions()
 
     def _device_state(self) -> DeviceState | None:
         installed = self._shop.installed

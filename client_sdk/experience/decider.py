@@ -344,8 +344,7 @@ class Decider:
         scores = self._scorer.score(actions, features.values)
         if len(scores.expected) != len(actions):
             raise ValueError("scorer: expected one score for each action; got another number")
-        rows = verdict.rows
-        return Scores(expected=scores.expected[rows], confidence=scores.confidence[rows])
+        return scores.of_rows(verdict.rows)
 
     def _decision(
         self,

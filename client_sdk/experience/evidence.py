@@ -3,7 +3,8 @@
 Rules a reader can check line by line:
 
 1. Everything that `decisions.judge` and `decisions.conclude` look at is in it, and nothing else.
-2. `Evidence.from_json` of `Evidence.to_json` concludes alike: scores are kept bit for bit.
+2. `Evidence.from_json` of `Evidence.to_json` concludes alike: scores are float32 when they are used
+   (`Scores.of_rows`), and are kept bit for bit.
 3. The actions are kept apart, under their hash: many decisions are about the same ones.
 """
 
@@ -77,11 +78,11 @@ def _packed_scores(scores: Scores | None) -> list[str] | None:
     if scores is None:
         return None
     columns = (scores.expected, scores.confidence)
-    return [base64.b64encode(column.astype("<f8").tobytes()).decode() for column in columns]
+    return [base64.b64encode(column.astype("<f4").tobytes()).decode() for column in columns]
 
 
 def _unpacked_scores(packed: Sequence[str] | None) -> Scores | None:
     if packed is None:
         return None
-    expected, confidence = (np.frombuffer(base64.b64decode(text), "<f8") for text in packed)
+    expected, confidence = (np.frombuffer(base64.b64decode(text), "<f4") for text in packed)
     return Scores(expected=expected, confidence=confidence)

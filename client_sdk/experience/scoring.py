@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from client_sdk.experience.action_table import ActionTable
-from client_sdk.signals.features.columns import FloatArray
+from client_sdk.signals.features.columns import FloatArray, IntArray
 
 PRIOR_WORKED: Final = 1.0
 PRIOR_SHOWN: Final = 20.0
@@ -55,6 +55,18 @@ class Scores:
             self.confidence.min() >= 0.0 and self.confidence.max() <= 1.0
         ):
             raise ValueError("confidence: expected numbers from 0 to 1; got others")
+
+    def of_rows(self, rows: IntArray) -> Scores:
+        """Give the scores of some actions, rounded to float32: so they are used, and logged.
+
+        Raises:
+            ValueError: one is too large for a float32.
+        """
+        with np.errstate(over="ignore"):
+            return Scores(
+                expected=self.expected[rows].astype(np.float32),
+                confidence=self.confidence[rows].astype(np.float32),
+            )
 
 
 class Scorer(Protocol):

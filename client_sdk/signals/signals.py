@@ -222,11 +222,21 @@ class Signals:
             self._require(purpose)
             return self._digest.history(position, now_s=self._clock.now_s())
 
+    def activity(self, purpose: Purpose) -> Activity:
+        """Read what was done with each item; valid under the lock that this object shares.
+
+        Raises:
+            ConsentRequiredError: no yes to the purpose, or to personalise.
+        """
+        with self._lock:
+            self._require(purpose)
+            return self._digest.activity
+
     def taste(self, purpose: Purpose, position: Mapping[str, int]) -> tuple[History, Activity]:
         """Read the history, and what was done with each item, to rank and to say why.
 
         Returns:
-            The history, and the activity itself: valid under the lock that this object shares.
+            The history, and the `activity`.
 
         Raises:
             ConsentRequiredError: no yes to the purpose, or to personalise.

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from client_sdk import Event, Homebody, ReleaseRejectedError, VaultError
+from client_sdk.experience.actions import Action, Moment
+from client_sdk.experience.guardrails.policy import GuardrailPolicy
+from client_sdk.experience.review import OutcomeWindows
 from client_sdk.keys import FileKeyStore
 from client_sdk.testing import START_S, FakeAggregator, FakeReleases, FixedClock, MemoryKeyStore
 from client_sdk.wire import Catalogue, Declined, Item, TaskKind, read_answer, read_frame
@@ -256,3 +259,21 @@ def test_home_shared_by_threads_keeps_every_event(home: Homebody) -> None:
     assert home.rank(["mug"])[0].reason == "You bought it."
     assert home.transparency()[0].times == 120
     assert len(home.consent.history()) == 3 + 120
+
+
+def test_home_has_one_decider_whose_caps_hold_and_end_with_the_store(home: Homebody) -> None:
+    """A second call changes the guardrails, and counts what was shown before; erasing forgets."""
+    once = GuardrailPolicy.from_toml(
+        'version = 1\nname = "once"\n[channels.in-app]\nopt_in = false\nper_day = 1\n'
+    )
+    tip, moment = Action(action_id="tip"), Moment(name="home")
+    decider = home.decider(once)
+    assert decider.decide(moment, [tip], seed=1).action == tip
+    again = home.decider(once)
+    assert again is decider
+    assert again.decide(moment, [tip], seed=2).action is None
+    assert home.decider(GuardrailPolicy()).decide(moment, [tip], seed=3).action is None
+    with pytest.raises(ValueError, match="only its policy"):
+        home.decider(once, windows=OutcomeWindows())
+    home.erase()
+    assert decider.decisions() == ()

@@ -186,7 +186,7 @@ def test_decide_best_is_chosen_with_reason_and_log(world: World) -> None:
     decision = world.decide(TEA, TOP, seed=3)
     assert (decision.action, decision.status) == (TEA, Status.CHOSEN)
     assert decision.reason == "Because you looked at it."
-    assert (decision.confidence, decision.model) == (0.9, "SetScorer")
+    assert (decision.confidence, decision.model) == (float(np.float32(0.9)), "SetScorer")
     assert decision.propensity == pytest.approx(0.8)
     assert "Scored by SetScorer, with a confidence of 90%." in decision.in_words()
     assert world.decider.decisions(status=Status.CHOSEN) == (decision,)

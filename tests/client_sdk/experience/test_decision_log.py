@@ -33,6 +33,10 @@ POLICY = GuardrailPolicy.from_toml("version = 1\n[channels.in-app]\nopt_in = fal
 ACTION = Action(action_id="a", kind="offer", item_id="tea", features=(0.1, 0.2))
 TABLE = ActionTable([ACTION, Action(action_id="b")])
 
+SCORES = Scores(expected=np.array([0.1, 1e-30]), confidence=np.array([1 / 3, 1.0])).of_rows(
+    np.array([0, 1])
+)
+
 
 @pytest.fixture
 def vault(tmp_path: Path, keys: MemoryKeyStore) -> Iterator[Vault]:
@@ -70,7 +74,7 @@ def evidence(
         situation=Situation(now_s=float(number), less=frozenset({"tea"})),
         policy=policy,
         seed=7,
-        scores=Scores(expected=np.array([0.1, 1e-300]), confidence=np.array([1 / 3, 1.0])),
+        scores=SCORES,
     )
 
 
@@ -108,7 +112,8 @@ def test_log_reopened_has_everything(vault: Vault) -> None:
     assert read.actions.actions == TABLE.actions
     assert read.situation == evidence().situation
     assert read.scores is not None
-    assert read.scores.expected.tolist() == [0.1, 1e-300]
+    assert read.scores.expected.tolist() == SCORES.expected.tolist()
+    assert read.scores.confidence.tolist() == SCORES.confidence.tolist()
     assert counts(vault) == {DECISIONS: 3, EVIDENCE: 3, ACTIONS: 1, POLICIES: 1}
 
 

@@ -173,6 +173,14 @@ def test_scores_not_as_promised_are_refused(expected: Any, confidence: Any) -> N
         Scores(expected=np.array(expected), confidence=np.array(confidence))
 
 
+def test_scores_too_large_to_be_logged_are_refused() -> None:
+    """What is used is a float32, as it is logged."""
+    scores = Scores(expected=np.array([1e300, 0.1]), confidence=np.ones(2))
+    assert scores.of_rows(np.array([1])).expected.tolist() == [float(np.float32(0.1))]
+    with pytest.raises(ValueError, match="finite"):
+        scores.of_rows(np.array([0]))
+
+
 def test_prior_scorer_learns_the_rate_of_a_kind() -> None:
     """A Beta posterior's mean, and a confidence that grows."""
     actions = ActionTable(
