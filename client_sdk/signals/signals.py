@@ -9,7 +9,7 @@ Rules a reader can check line by line:
 3. What was acknowledged is in the vault and in the digest; what was refused is in neither. A batch
    is kept as a whole or not at all; with ``quarantine`` its bad events are set aside, with reasons.
 4. The digest equals the fold of the events in the vault. It is restored from a sealed snapshot and
-   the pages after it; a snapshot that does not fit is dropped and everything is folded again.
+   the pages after it (`kept`); one that does not fit is dropped and everything is folded again.
 5. Events older than their kind may be kept, or beyond the bound of the store, go with `tidy`: when
    the store opens and something is overdue by a day, when it is full, and when the app asks.
 6. An account's name in an event is replaced by a keyed hash before the event is kept.
@@ -18,12 +18,9 @@ Rules a reader can check line by line:
 
 from __future__ import annotations
 
-import base64
-import binascii
 import dataclasses
 import hmac
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,6 +29,7 @@ from typing import Any, Final, Protocol
 from client_sdk.intelligence.history import History
 from client_sdk.outcomes import TrackedMany
 from client_sdk.ports import Clock
+from client_sdk.signals import kept
 from client_sdk.signals.activity import Activity
 from client_sdk.signals.digest import Digest
 from client_sdk.signals.events import Event
@@ -54,11 +52,6 @@ from client_sdk.wire import Catalogue, Purpose
 SNAPSHOT_EVERY: Final = 4_000
 """After how many events the digest is written anew; a kill costs at most as many to fold again."""
 
-_SNAPSHOT: Final = ("digest", "snapshot")
-_QUALITY: Final = ("quality", "counters")
-_ASIDE: Final = ("quality", "quarantine")
-_ACCOUNT_KEY: Final = ("identity", "account-key")
-_KEY_BYTES: Final = 32
 _HASHED: Final = re.compile(r"account:[0-9a-f]{32}\Z")
 _DAY_S: Final = 86_400.0
 
@@ -132,8 +125,8 @@ class Signals:
         self._catalogue = catalogue
         self._tell = tell
         self._intake = Intake(rules.taxonomy, rules.quality, self._oldest_s)
-        self._counters = _read_counters(vault)
-        self._digest, self._not_in_snapshot = _restored(vault, rules.features)
+        self._counters = kept.read_counters(vault)
+        self._digest, self._not_in_snapshot = kept.restored_digest(vault, rules.features)
         self._counted = False
         self._account_key: bytes | None = None
         if self._overdue():
@@ -287,7 +280,7 @@ class Signals:
     def quarantined(self) -> list[Quarantined]:
         """The refused events that are set aside, oldest first."""
         with self._lock:
-            return _read_aside(self._vault)
+            return kept.read_quarantine(self._vault)
 
     def tidy(self) -> Tidied:
         """Let go of what is past its time or beyond the store's bound, and merge small pages.
@@ -351,19 +344,13 @@ class Signals:
         )
 
     def _remove(self, keep: Callable[[Event], bool]) -> int:
-        # Dropped in the same transaction: a snapshot never knows more than the vault.
-        removed = self._vault.remove(keep, [_no_snapshot()])
+        removed = self._vault.remove(keep)
         self._digest = Digest(self._rules.features)
         self._digest.add(list(self.own_events()))
         return removed
 
     def _snapshot(self) -> None:
-        page = self._vault.last_page
-        data = base64.b64encode(self._digest.to_bytes()).decode("ascii")
-        self._vault.write(
-            _record(_SNAPSHOT, {"through_page": page, "digest": data}),
-            _record(_QUALITY, self._counters.to_json()),
-        )
+        self._vault.write(kept.snapshot(self._digest, self._vault), kept.counters(self._counters))
         self._not_in_snapshot, self._counted = 0, False
 
     def _set_aside(self, rejected: Sequence[Rejected], now_s: float) -> tuple[list[Record], int]:
@@ -371,56 +358,15 @@ class Signals:
             return [], 0
         rules = self._rules.quality
         more = [one.quarantined(received_s=now_s, rules=rules) for one in rejected]
-        held, dropped = set_aside(_read_aside(self._vault), more, limit=rules.max_quarantined)
-        return [_record(_ASIDE, {"events": [one.to_json() for one in held]})], dropped
+        held, dropped = set_aside(
+            kept.read_quarantine(self._vault), more, limit=rules.max_quarantined
+        )
+        return [kept.quarantine(held)], dropped
 
     def _without_account(self, event: Event) -> Event:
         if _HASHED.match(event.user_id):
             return event
         if self._account_key is None:
-            self._account_key = _account_key(self._vault)
+            self._account_key = kept.account_key(self._vault)
         digest = hmac.digest(self._account_key, event.user_id.encode(), "sha256")
         return dataclasses.replace(event, user_id=f"account:{digest.hex()[:32]}")
-
-
-def _record(place: tuple[str, str], value: Mapping[str, Any]) -> Record:
-    stream, key = place
-    return Record(stream=stream, key=key, value=value)
-
-
-def _no_snapshot() -> Record:
-    return _record(_SNAPSHOT, {"through_page": 0, "digest": ""})
-
-
-def _restored(vault: Vault, features: FeatureSet) -> tuple[Digest, int]:
-    """Read the snapshot and fold what came after it; give the digest, and how many those were."""
-    digest, page = Digest(features), 0
-    kept = vault.read(*_SNAPSHOT)
-    if kept is not None and 0 < kept["through_page"] <= vault.last_page:
-        try:
-            data = base64.b64decode(kept["digest"], validate=True)
-            digest, page = Digest.from_bytes(data, features), kept["through_page"]
-        except (ValueError, binascii.Error):
-            digest, page = Digest(features), 0
-    later = [event for _, event in vault.events(after_page=page)]
-    digest.add(later)
-    return digest, len(later)
-
-
-def _read_counters(vault: Vault) -> QualityCounters:
-    kept = vault.read(*_QUALITY)
-    return QualityCounters() if kept is None else QualityCounters.from_json(kept)
-
-
-def _read_aside(vault: Vault) -> list[Quarantined]:
-    kept = vault.read(*_ASIDE)
-    return [] if kept is None else [Quarantined.from_json(value) for value in kept["events"]]
-
-
-def _account_key(vault: Vault) -> bytes:
-    kept = vault.read(*_ACCOUNT_KEY)
-    if kept is not None:
-        return bytes.fromhex(kept["key"])
-    key = secrets.token_bytes(_KEY_BYTES)
-    vault.write(_record(_ACCOUNT_KEY, {"key": key.hex()}))
-    return key

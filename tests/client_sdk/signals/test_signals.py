@@ -185,6 +185,24 @@ def test_signals_reopened_reads_the_snapshot_and_equals_a_refold(
         vault.close()
 
 
+def test_signals_snapshot_that_knows_more_than_the_vault_is_dropped(
+    open_home: OpenHome, tmp_path: Path, keys: MemoryKeyStore
+) -> None:
+    """A kill between a removal and the next snapshot leaves nothing of what was removed."""
+    home = open_home()
+    home.consent.grant("personalise")
+    home.track_many(views(20))
+    home.track("purchase", item="oats")
+    home.close()
+    vault = Vault.open(tmp_path / "home", keys)
+    vault.remove(lambda event: event.kind == "purchase")
+    vault.close()
+    again = open_home()
+    assert again.signals.count == 1
+    assert again.signals.equals_refold()
+    assert again.features().get("events_1_day") == 1
+
+
 def test_signals_past_their_time_go_when_the_store_opens(
     open_home: OpenHome, clock: FixedClock
 ) -> None:
