@@ -138,7 +138,7 @@ class Homebody:
             lock=self._lock,
             rules=rules,
             catalogue=lambda: self.catalogue,
-            tell=self._experiments.tell,
+            listener=self._experiments,
         )
         self._participant = Participant(
             vault=vault,
@@ -520,8 +520,10 @@ class Homebody:
         with self._lock:
             if self._open:
                 self._open = False
-                self._signals.close()
-                self._vault.close()
+                try:
+                    self._signals.close()
+                finally:
+                    self._vault.close()
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,8 @@ Rules a reader can check line by line:
    the store opens and something is overdue by a day, when it is full, and when the app asks.
 6. An account's name in an event is replaced by a keyed hash before the event is kept.
 7. The counts of what was not kept are written with the snapshot: a kill may lose the last of them.
+8. A snapshot or a tidying that can't be written (a full disk) fails nothing that was acknowledged:
+   it is tried again after the next events, or when the store opens again.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ import dataclasses
 import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from client_sdk.errors import VaultError
 from client_sdk.intelligence.history import History
 from client_sdk.outcomes import TrackedMany
 from client_sdk.ports import Clock
@@ -68,6 +71,18 @@ class ConsentGate(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """Hears of new events, and keeps what it makes of them in their transaction."""
+
+    def heard(self, events: Sequence[Event]) -> Sequence[Record]:
+        """Give the records to write with the events; nothing counts yet."""
+        ...
+
+    def kept(self) -> None:
+        """Let count what was heard last: it is written."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class SignalRules:
     """What an app decides about its events.
@@ -103,7 +118,7 @@ class Signals:
         lock: Shared with whoever else uses the vault.
         rules: What the app decided.
         catalogue: Gives the items in use.
-        tell: Is told the events that were new, after they are kept.
+        listener: Hears of the events that are new.
     """
 
     def __init__(
@@ -115,7 +130,7 @@ class Signals:
         lock: AbstractContextManager[object],
         rules: SignalRules,
         catalogue: Callable[[], Catalogue],
-        tell: Callable[[Sequence[Event]], None],
+        listener: Listener,
     ) -> None:
         self._vault = vault
         self._consent = consent
@@ -123,14 +138,15 @@ class Signals:
         self._lock = lock
         self._rules = rules
         self._catalogue = catalogue
-        self._tell = tell
+        self._listener = listener
         self._intake = Intake(rules.taxonomy, rules.quality, self._oldest_s)
         self._counters = kept.read_counters(vault)
         self._digest, self._not_in_snapshot = kept.restored_digest(vault, rules.features)
         self._counted = False
         self._account_key: bytes | None = None
         if self._overdue():
-            self.tidy()
+            with suppress(VaultError):
+                self.tidy()
 
     @property
     def count(self) -> int:
@@ -176,20 +192,18 @@ class Signals:
             ]
             counters = checked.counters
             aside, counters.quarantined_dropped = self._set_aside(checked.rejected, now_s)
-            stored = self._vault.append(events, aside)
-            counters.accepted = sum(stored)
-            counters.duplicates = len(stored) - counters.accepted
-            new = events
-            if counters.duplicates:
-                new = [event for event, is_new in zip(events, stored, strict=True) if is_new]
+            stored = self._vault.append(
+                events, lambda stored: [*aside, *self._listener.heard(_new(events, stored))]
+            )
+            new = _new(events, stored)
+            counters.accepted, counters.duplicates = len(new), len(events) - len(new)
+            self._listener.kept()
             self._digest.add(new)
-            self._tell(new)
             self._count(counters)
             self._not_in_snapshot += len(new)
-            if self._digest.n_events > self._rules.retention.max_events:
-                self.tidy()
-            elif self._not_in_snapshot >= SNAPSHOT_EVERY:
-                self._snapshot()
+            # The events are kept: what fails now is tried again after the next ones.
+            with suppress(VaultError):
+                self._keep_house()
             return TrackedMany(
                 stored=counters.accepted,
                 duplicates=counters.duplicates,
@@ -311,13 +325,20 @@ class Signals:
         """Write the digest, so that the next opening reads it; the vault stays open."""
         with self._lock:
             if self._not_in_snapshot or self._counted:
-                self._snapshot()
+                with suppress(VaultError):
+                    self._snapshot()
 
     def forget(self) -> None:
         """Drop what is in memory, after the vault was erased."""
         with self._lock:
             self._digest = Digest(self._rules.features)
             self._not_in_snapshot, self._counted = 0, False
+
+    def _keep_house(self) -> None:
+        if self._digest.n_events > self._rules.retention.max_events:
+            self.tidy()
+        elif self._not_in_snapshot >= SNAPSHOT_EVERY:
+            self._snapshot()
 
     def _require(self, purpose: Purpose) -> None:
         self._consent.require(purpose)
@@ -370,3 +391,7 @@ class Signals:
             self._account_key = kept.account_key(self._vault)
         digest = hmac.digest(self._account_key, event.user_id.encode(), "sha256")
         return dataclasses.replace(event, user_id=f"account:{digest.hex()[:32]}")
+
+
+def _new(events: Sequence[Event], stored: Sequence[bool]) -> list[Event]:
+    return [event for event, is_new in zip(events, stored, strict=True) if is_new]

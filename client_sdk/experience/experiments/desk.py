@@ -5,14 +5,15 @@ Rules a reader can check line by line:
 1. Without a yes to personalise nobody is in an experiment, nothing is told, and nothing is kept.
 2. The key of the assignment is random, of this store, and sealed in it: two stores are independent,
    and nobody else can say who is in which arm.
-3. A log is in the vault before `Desk.shown` or `Desk.tell` returns. Only a change is written.
+3. A log is in the vault before `Desk.shown` returns; what an event changes in it is written in the
+   event's own transaction, so that both are kept or neither. Only a change is written.
 4. Outcomes are given only where they stand (`ExperimentLog.due_s`).
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from client_sdk.experience.experiments.assignment import Assignment, Standing, assign
@@ -66,6 +67,7 @@ class Desk:
             name: kept.get(experiment.sha256) or ExperimentLog.empty(experiment)
             for name, experiment in self._experiments.items()
         }
+        self._heard: dict[str, ExperimentLog] = {}
         self._key = _key(vault) if experiments else b""
 
     def assignment(self, name: str) -> Assignment:
@@ -98,20 +100,31 @@ class Desk:
             if found.group is not None:
                 now_s = self._clock.now_s()
                 log = self._logs[name].exposed(experiment, group=found.group, time_s=now_s)
-                self._keep({name: log})
+                if log != self._logs[name]:
+                    self._vault.write(log.to_record())
+                    self._logs[name] = log
             return found
 
-    def tell(self, events: Iterable[Event]) -> None:
-        """Count events for the metrics and guards of every experiment that they were shown in."""
+    def heard(self, events: Sequence[Event]) -> list[Record]:
+        """Count events for every experiment that they were shown in; `kept` makes it stand.
+
+        Returns:
+            The records to write in the transaction of the events.
+        """
         if not self._experiments:
-            return
-        with self._lock:
-            now_s = self._clock.now_s()
-            logs = dict(self._logs)
-            for event in events:
-                for name, experiment in self._experiments.items():
-                    logs[name] = logs[name].told(experiment, event, now_s=now_s)
-            self._keep(logs)
+            return []
+        now_s = self._clock.now_s()
+        logs = dict(self._logs)
+        for event in events:
+            for name, experiment in self._experiments.items():
+                logs[name] = logs[name].told(experiment, event, now_s=now_s)
+        self._heard = {name: log for name, log in logs.items() if log != self._logs[name]}
+        return [log.to_record() for log in self._heard.values()]
+
+    def kept(self) -> None:
+        """Let count what was heard last."""
+        self._logs.update(self._heard)
+        self._heard = {}
 
     def outcomes(self) -> Mapping[str, ExperimentOutcome]:
         """Give what stands, by the hash of the definition: what a federated task may ask for."""
@@ -122,12 +135,6 @@ class Desk:
                 for name, experiment in self._experiments.items()
             }
             return {sha256: outcome for sha256, outcome in found.items() if outcome is not None}
-
-    def _keep(self, logs: Mapping[str, ExperimentLog]) -> None:
-        changed = {name: log for name, log in logs.items() if log != self._logs[name]}
-        if changed:
-            self._vault.write(*(log.to_record() for log in changed.values()))
-            self._logs.update(changed)
 
     def _experiment(self, name: str) -> Experiment:
         if name not in self._experiments:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from client_sdk import Event, Homebody
-from client_sdk.errors import ConsentRequiredError
+from client_sdk.errors import ConsentRequiredError, VaultError
 from client_sdk.signals.events import EventError
 from client_sdk.signals.kinds import CustomKind, PropertyRule
 from client_sdk.signals.quality import QualityRules
@@ -201,6 +202,38 @@ def test_signals_snapshot_that_knows_more_than_the_vault_is_dropped(
     assert again.signals.count == 1
     assert again.signals.equals_refold()
     assert again.features().get("events_1_day") == 1
+
+
+def test_signals_full_disk_refuses_what_it_cannot_keep_and_only_that(
+    open_home: OpenHome,
+) -> None:
+    """SQLite's own "database is full": an event that was refused is not there, any other is."""
+    home = open_home()
+    home.consent.grant("personalise")
+    # Each another item, so that the snapshot is large.
+    several = [replace(e, item_id=f"item-{n}") for n, e in enumerate(views(SNAPSHOT_EVERY - 5))]
+    home.track_many(several)
+    with home._vault._file.reading() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 3}")
+    kept, refused = [], 0
+    for number in range(200):
+        try:
+            home.track("purchase", item="oats", event_id=f"buy-{number}")
+            kept.append(f"buy-{number}")
+        except VaultError:
+            refused += 1
+    # Events went on after the snapshot's turn, which was too large to be written.
+    assert len(kept) > 5
+    assert not list(home._vault.records("digest"))
+    assert refused > 0
+    found = [event.event_id for event in home.signals.own_events() if event.kind == "purchase"]
+    assert found == kept
+    assert home.signals.equals_refold()
+    home.close()
+    again = open_home()
+    assert again.signals.count == SNAPSHOT_EVERY - 5 + len(kept)
+    assert again.signals.equals_refold()
 
 
 def test_signals_past_their_time_go_when_the_store_opens(
