@@ -1,4 +1,7 @@
-"""The bandit: its statistics, its policies, and the vector that leaves the device."""
+"""The bandit: its statistics, its policies, and the vector that leaves the device.
+
+More than 400 lines: what is learned, drawn and sent is checked against one direct solution.
+"""
 
 from __future__ import annotations
 

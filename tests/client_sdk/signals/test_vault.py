@@ -1,4 +1,7 @@
-"""The vault on disk: what it keeps, what is refused, what rewriting it changes and what not."""
+"""The vault on disk: what it keeps, what is refused, what rewriting it changes and what not.
+
+More than 400 lines: one open vault and its fixtures serve every test.
+"""
 
 import random
 import shutil
