@@ -12,6 +12,8 @@ Each line is one JSON object with a ``type``:
 | ``quarantined`` | an event that was refused, and why | no |
 | ``decision`` | what was decided, and why | no: it was made with what that device knew |
 | ``experiment`` | which arm was shown, and what came of it | no: another device draws anew |
+| ``journey`` | where the person is in a journey | no: it begins anew there |
+| ``model`` | what a model learned, in parts | no: it learns anew there |
 
 Rules a reader can check line by line:
 
@@ -43,7 +45,7 @@ from client_sdk.signals.vault import Record
 MAX_LINE_BYTES: Final = 64 * 1024
 MAX_LINES: Final = 2_000_000
 LEFT_BEHIND: Final = frozenset(
-    {"device", "consent", "sent", "quarantined", "decision", "experiment"}
+    {"device", "consent", "sent", "quarantined", "decision", "experiment", "journey", "model"}
 )
 """Types of lines that are the person's to see, and not another device's to take over."""
 
@@ -99,6 +101,8 @@ def archive_lines(
     sent: Iterable[TransparencyEntry],
     decisions: Iterable[Decision],
     experiments: Iterable[Record],
+    models: Iterable[Mapping[str, Any]],
+    journeys: Iterable[Record] = (),
 ) -> Iterator[dict[str, Any]]:
     """Give everything that is kept about a person as plain JSON, one object a line.
 
@@ -111,6 +115,8 @@ def archive_lines(
         sent: What left the device.
         decisions: What was decided.
         experiments: The logs of experiments.
+        models: What models learned.
+        journeys: Where the person is in journeys.
     """
     yield {"type": "device", "device": device}
     yield {"type": "preferences", **preferences.to_json()}
@@ -119,6 +125,8 @@ def archive_lines(
     yield from ({"type": "consent", **answer.to_json()} for answer in answers)
     yield from ({"type": "decision", **decision.to_json()} for decision in decisions)
     yield from ({"type": "experiment", **record.value} for record in experiments)
+    yield from ({"type": "journey", **record.value} for record in journeys)
+    yield from ({"type": "model", **line} for line in models)
     yield from ({"type": "sent", **entry.to_json(), "in_words": entry.sentence()} for entry in sent)
 
 

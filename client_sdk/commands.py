@@ -139,7 +139,8 @@ def decisions(options: argparse.Namespace) -> Answer:
 
 
 def why(options: argparse.Namespace) -> Answer:
-    """Say why one decision came out as it did."""
+    """Say why one decision came out as it did: in the person's words; as JSON, every stage."""
+    from client_sdk.experience.account import Teller
     from client_sdk.experience.guardrails.policy import GuardrailPolicy
 
     with _opened(options) as home:
@@ -155,7 +156,6 @@ def why(options: argparse.Namespace) -> Answer:
                 f"DECISION: expected one decision; got {len(found)}: give more of its id"
             )
         why = decider.why(found[-1])
-    refused = [f"  not {action}: {', '.join(rules)}" for action, rules in why.refused.items()]
     return Answer(
         value={
             "decision": why.decision.to_json(),
@@ -164,8 +164,7 @@ def why(options: argparse.Namespace) -> Answer:
             "policy": why.policy,
         },
         lines=[
-            *why.in_words(),
-            *refused,
+            *Teller().tell(why.decision, refused=why.refused, same=why.same),
             "The guardrails then:",
             *(f"  {one}" for one in why.policy),
         ],

@@ -77,6 +77,7 @@ def _inside(folder: Path, key_store: KeyStore, rules: SignalRules) -> list[Findi
             _released(home, folder),
             _consented(home),
             _good(home),
+            _learned(home),
         ]
 
 
@@ -87,6 +88,14 @@ def _folded(home: Homebody) -> Finding:
         sound=False,
         text="the features differ from a recomputation: export, erase, import, and report it",
     )
+
+
+def _learned(home: Homebody) -> Finding:
+    kept, dropped = len(home.models.kept()), home.models.dropped
+    text = f"{kept:,} model(s) go on from what they learned"
+    if dropped:
+        text += f"; {dropped:,} could not be read at some time, and began anew"
+    return Finding(sound=True, text=text)
 
 
 def _released(home: Homebody, folder: Path) -> Finding:

@@ -35,6 +35,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from client_sdk.anticipator import Anticipator
 from client_sdk.archive import archive_lines, read_archive, write_archive
 from client_sdk.catalogue_updates import CatalogueUpdates
 from client_sdk.clock import SystemClock
@@ -46,12 +47,15 @@ from client_sdk.experience.experiments.desk import Desk
 from client_sdk.experience.experiments.experiment import Experiment
 from client_sdk.experience.experiments.log import EXPERIMENT_STREAM
 from client_sdk.experience.guardrails.policy import GuardrailPolicy
+from client_sdk.experience.journeys.desk import JourneyDesk
+from client_sdk.experience.journeys.store import STREAM as JOURNEY_STREAM
 from client_sdk.experience.journeys.store import JourneyStore
 from client_sdk.experience.person import PersonReader, Shop
 from client_sdk.experience.preferences import NO_PREFERENCES, PreferenceCentre
 from client_sdk.experience.review import OutcomeWindows
 from client_sdk.experience.scoring import Scorer
 from client_sdk.federation.consent import CONSENT_STREAM, ConsentAnswer, ConsentCentre
+from client_sdk.federation.eligibility import EligibilityRules
 from client_sdk.federation.encoders import EncoderInput
 from client_sdk.federation.participant import DeviceState, Participant
 from client_sdk.federation.transparency import TRANSPARENCY_STREAM, TransparencyEntry
@@ -61,8 +65,11 @@ from client_sdk.installed import (
     active_release,
     without_release,
 )
+from client_sdk.intelligence.anticipation import Anticipation
+from client_sdk.intelligence.categories import ItemCategories
 from client_sdk.intelligence.history import History
 from client_sdk.keys import DeviceKey, FileKeyStore
+from client_sdk.learned_models import LearnedModels
 from client_sdk.opening import delivery_of, policy_of, signer_of
 from client_sdk.outcomes import (
     DUPLICATE,
@@ -73,8 +80,8 @@ from client_sdk.outcomes import (
     TrackedMany,
     UpdateResult,
 )
-from client_sdk.ports import Clock, Connection, KeyStore
-from client_sdk.shelf import RankedItem, rank_items, similar_items
+from client_sdk.ports import Clock, Connection, DeviceConditions, KeyStore
+from client_sdk.shelf import RankedItem, ShelfMemory, rank_items, similar_items
 from client_sdk.signals.activity import Activity
 from client_sdk.signals.events import Event, EventKind, PropertyValue, new_event_id
 from client_sdk.signals.features import Context, FeatureVector
@@ -97,6 +104,8 @@ class Homebody:
         releases: ReleaseSource | None,
         rules: SignalRules,
         experiments: Sequence[Experiment],
+        conditions: DeviceConditions | None = None,
+        eligibility: EligibilityRules | None = None,
     ) -> None:
         self._vault = vault
         self._open = True
@@ -104,6 +113,7 @@ class Homebody:
         self._lock = threading.RLock()
         self._device = signer.public_key_hex
         self._preferences = PreferenceCentre(vault=vault, clock=clock, lock=self._lock)
+        self._shelf = ShelfMemory()
         self._consent = ConsentCentre(
             vault=vault,
             signer=signer,
@@ -114,16 +124,18 @@ class Homebody:
                 ConsentAnswer.from_json(record.value) for record in vault.records(CONSENT_STREAM)
             ],
             paused=self._preferences.paused,
+            withdrawn=self._forget_withdrawn,
         )
         self._shop = Storefront(
             vault=vault,
             lock=self._lock,
             installed=installed,
             releases=releases,
-            policy_changed=self._consent.change_policy,
+            features=rules.features.names,
+            swapped=self._swapped,
         )
         self._decider: Decider | None = None
-        self._journeys = JourneyStore(vault=vault, lock=self._lock)
+        self._own_guardrails = GuardrailPolicy()
         self._experiments = Desk(
             vault=vault,
             consent=self._consent,
@@ -140,6 +152,31 @@ class Homebody:
             catalogue=lambda: self.catalogue,
             listener=self._experiments,
         )
+        self._journeys = JourneyDesk(
+            store=JourneyStore(vault=vault, lock=self._lock),
+            consent=self._consent,
+            clock=clock,
+            lock=self._lock,
+            features=lambda context: self._signals.features(Purpose.PERSONALISE, context),
+            preferences=self._preferences.current,
+            decider=self.decider,
+            item=self._shop.item,
+            key=self._device,
+        )
+        self._journeys.take_release(installed.programmes)
+        self._anticipator = Anticipator(
+            signals=self._signals,
+            catalogue=lambda: self.catalogue,
+            clock=clock,
+            lock=self._lock,
+        )
+        self._models = LearnedModels(
+            vault=vault,
+            consent=self._consent,
+            clock=clock,
+            lock=self._lock,
+            priors=lambda: self._shop.installed.bandits,
+        )
         self._participant = Participant(
             vault=vault,
             consent=self._consent,
@@ -147,6 +184,8 @@ class Homebody:
             clock=clock,
             lock=self._lock,
             device_state=self._device_state,
+            conditions=conditions,
+            rules=eligibility,
         )
 
     @classmethod
@@ -163,6 +202,8 @@ class Homebody:
         releases: ReleaseSource | None = None,
         rules: SignalRules | None = None,
         experiments: Sequence[Experiment] = (),
+        conditions: DeviceConditions | None = None,
+        eligibility: EligibilityRules | None = None,
     ) -> Self:
         """Open the store of one person, or make a new one.
 
@@ -179,13 +220,18 @@ class Homebody:
             releases: Another source of releases, instead of those two.
             rules: Own kinds of events, own features, how long what is kept; see `SignalRules`.
             experiments: Those that run now.
+            conditions: Tells whether the device is idle, charging and so on. Without it the app
+                chooses the moment: it calls `participate` when it suits.
+            eligibility: When the device takes part in learning together.
 
         Raises:
             VaultError: already open, its key is lost, or the store is damaged.
             ValueError: a server without a trusted root, or the other way round.
         """
         folder = Path(path)
-        source = releases or delivery_of(folder, server_url, trusted_root)
+        known = rules or SignalRules()
+        features = known.features.names
+        source = releases or delivery_of(folder, server_url, trusted_root, features=features)
         keys = key_store or FileKeyStore(folder.with_name(f"{folder.name}.keys"))
         vault = Vault.open(folder, keys)
         try:
@@ -193,11 +239,13 @@ class Homebody:
                 vault=vault,
                 signer=signer_of(vault),
                 clock=clock or SystemClock(),
-                installed=active_release(source)
+                installed=active_release(source, features=features)
                 or without_release(catalogue, policy_of(vault, policy)),
                 releases=source,
-                rules=rules or SignalRules(),
+                rules=known,
                 experiments=experiments,
+                conditions=conditions,
+                eligibility=eligibility,
             )
         except BaseException:
             vault.close()
@@ -224,9 +272,14 @@ class Homebody:
         return self._experiments
 
     @property
-    def journeys(self) -> JourneyStore:
-        """Where the person is in each journey."""
+    def journeys(self) -> JourneyDesk:
+        """What journeys say next, each proposal judged by `decider`; and where the person is."""
         return self._journeys
+
+    @property
+    def models(self) -> LearnedModels:
+        """What models of this device learned: ask for one there, and keep what it learned."""
+        return self._models
 
     @property
     def device(self) -> str:
@@ -331,10 +384,12 @@ class Homebody:
                 history, activity = self._signals.taste(
                     Purpose.PERSONALISE, self._shop.assortment().position
                 )
-                preferences = self._preferences.current()
+                preferences, memory = self._preferences.current(), self._shelf
             except ConsentRequiredError:
+                # A yes also ends by time, by a new text and by a pause.
+                self._shelf.forget()
                 history, activity = History.empty(now_s=self._clock.now_s()), Activity()
-                preferences = NO_PREFERENCES
+                preferences, memory = NO_PREFERENCES, None
             return rank_items(
                 self._shop.installed,
                 history=history,
@@ -345,6 +400,7 @@ class Homebody:
                 preferences=preferences,
                 updates=self._shop.updates,
                 in_stock_only=in_stock_only,
+                memory=memory,
             )
 
     def features(self, context: Context | None = None) -> FeatureVector:
@@ -358,9 +414,24 @@ class Homebody:
         """
         return self._signals.features(Purpose.PERSONALISE, context)
 
+    def anticipate(self, *, utc_offset_s: int = 0) -> tuple[Anticipation, ...]:
+        """Say what the person may need next: what is due, whether they may leave, what changed.
+
+        Args:
+            utc_offset_s: Local time minus UTC, seconds, within 15 hours: where a month begins.
+
+        Returns:
+            Each with a sentence for the person and how sure it is; nothing where too little is
+            known. See `client_sdk.intelligence.anticipation`.
+
+        Raises:
+            ConsentRequiredError: no consent to personalise.
+        """
+        return self._anticipator.anticipate(utc_offset_s=utc_offset_s)
+
     def decider(
         self,
-        policy: GuardrailPolicy,
+        policy: GuardrailPolicy | None = None,
         *,
         scorer: Scorer | None = None,
         windows: OutcomeWindows | None = None,
@@ -371,7 +442,8 @@ class Homebody:
         A store has one: the first call makes it, a later one changes its guardrails.
 
         Args:
-            policy: The guardrails; an empty one refuses everything.
+            policy: The app's guardrails; an empty one refuses everything. None for those in use.
+                They count until a release brings some; rules of the app's own count in any case.
             scorer: Scores the actions; by default what their kinds earned so far.
             windows: For how long an outcome counts.
             active_offers: Gives ids of actions and items whose offer is active.
@@ -385,8 +457,12 @@ class Homebody:
         if self._decider is not None:
             if scorer is not None or windows is not None or active_offers is not frozenset:
                 raise ValueError("the store has a decider: only its policy can be changed")
-            self._decider.change_policy(policy)
+            if policy is not None:
+                self._own_guardrails = policy
+                self._decider.change_policy(self._guardrails())
             return self._decider
+        if policy is not None:
+            self._own_guardrails = policy
         signals, personalise = self._signals, Purpose.PERSONALISE
         person = PersonReader(
             features=lambda context: signals.features(personalise, context),
@@ -401,7 +477,7 @@ class Homebody:
             lock=self._lock,
             person=person,
             preferences=self._preferences.current,
-            policy=policy,
+            policy=self._guardrails(),
             scorer=scorer,
             shop=Shop(sold_out=self._shop.sold_out, active_offers=active_offers),
             windows=windows,
@@ -472,6 +548,8 @@ class Homebody:
                     sent=self.transparency(),
                     decisions=self._decisions(),
                     experiments=self._vault.records(EXPERIMENT_STREAM),
+                    models=self._models.export_lines(),
+                    journeys=self._vault.records(JOURNEY_STREAM),
                 ),
             )
 
@@ -509,18 +587,23 @@ class Homebody:
     def erase(self) -> None:
         """Destroy the vault's key, then its files, and close: nothing can be restored."""
         with self._lock:
+            self._shelf.forget()
             self._vault.erase()
             self._open = False
             self._signals.forget()
+            self._models.drop_memory()
+            self._anticipator.forget()
             if self._decider is not None:
                 self._decider.forget()
 
     def close(self) -> None:
         """Close the store; closing twice is fine."""
         with self._lock:
+            self._shelf.forget()
             if self._open:
                 self._open = False
                 try:
+                    self._models.close()
                     self._signals.close()
                 finally:
                     self._vault.close()
@@ -535,6 +618,24 @@ class Homebody:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _forget_withdrawn(self) -> None:
+        self._shelf.forget()
+        self._models.forget_withdrawn()
+        self._anticipator.forget()
+
+    def _guardrails(self) -> GuardrailPolicy:
+        released = self._shop.installed.guardrails
+        if released is None:
+            return self._own_guardrails
+        return released.and_also(*self._own_guardrails.own_rules)
+
+    def _swapped(self, installed: InstalledRelease) -> None:
+        """Use the parts of a new release, all of them between two calls."""
+        self._consent.change_policy(installed.policy)
+        self._journeys.take_release(installed.programmes)
+        if self._decider is not None:
+            self._decider.change_policy(self._guardrails())
 
     def _decisions(self) -> tuple[Decision, ...]:
         if self._decider is not None:
@@ -554,5 +655,10 @@ class Homebody:
                 graph=installed.graph,
                 settings=None if installed.graph is None else installed.table.settings,
                 experiments=self._experiments.outcomes(),
+                bandits=self._models.evidence(),
+                features=lambda: self._signals.features(purpose),
+                categories=lambda: ItemCategories.from_names(
+                    [item.category for item in installed.catalogue.items]
+                ),
             ),
         )

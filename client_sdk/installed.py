@@ -5,7 +5,8 @@ Rules a reader can check line by line:
 1. `install` is pure: a release's bytes in, an `InstalledRelease` out, or `ReleaseRejectedError`.
    Who made the bytes has been proven by delivery before.
 2. A release for a newer SDK, with a malformed file, or with parts that do not fit together, is
-   refused as a whole.
+   refused as a whole. So is one with a journey that this app cannot run: all of a release is in
+   use, or nothing of it.
 3. `self_test` runs the release's graph once, on this device's runtime, against numpy: a graph that
    does not score as the table says is refused.
 4. What can be shown (`InstalledRelease.assortment`) is prepared when it is first asked for, and
@@ -14,8 +15,8 @@ Rules a reader can check line by line:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Final, Protocol
 
@@ -24,10 +25,16 @@ import numpy as np
 from client_sdk.assortment import Assortment, bring_up_to_date, prepare
 from client_sdk.catalogue_updates import NO_UPDATES, CatalogueUpdates
 from client_sdk.errors import ReleaseRejectedError
+from client_sdk.experience.guardrails.policy import GuardrailPolicy
+from client_sdk.experience.journeys.parts import STANDARD_FEATURES
+from client_sdk.experience.journeys.programme import Programme
+from client_sdk.experience.released import read_parts
+from client_sdk.experience.toml_file import FileMistakeError
 from client_sdk.intelligence.history import History, IndexArray
 from client_sdk.intelligence.ranker import history_vector, score_items, solve_private_vector
 from client_sdk.version import SDK_VERSION, read_version
 from client_sdk.wire import (
+    BANDITS_FILE,
     CATALOGUE_FILE,
     GRAPH_FILE,
     POLICY_FILE,
@@ -36,6 +43,7 @@ from client_sdk.wire import (
     ConsentPolicy,
     ReleaseManifest,
 )
+from client_sdk.wire.bandit import ArmEvidence, read_priors
 from client_sdk.wire.table import FloatArray, RankerTable
 
 _TOLERANCE: Final = 1e-4
@@ -78,6 +86,9 @@ class InstalledRelease:
         policy: The consent text.
         table: The ranker's table; one without a model before anything was learned.
         graph: The ``.tflite`` bytes; None without a model.
+        guardrails: What a decision may not do; None where the release says nothing of it.
+        programmes: The journeys, with their content.
+        bandits: By name of the bandit, from where its arms start; none without priors.
     """
 
     version: int
@@ -86,6 +97,9 @@ class InstalledRelease:
     policy: ConsentPolicy
     table: RankerTable
     graph: bytes | None
+    guardrails: GuardrailPolicy | None = None
+    programmes: tuple[Programme, ...] = ()
+    bandits: Mapping[str, ArmEvidence] = field(default_factory=dict)
 
     def assortment(self, updates: CatalogueUpdates = NO_UPDATES) -> Assortment:
         """What can be shown now: prepared once, and once more for each new value of updates."""
@@ -115,8 +129,12 @@ def without_release(catalogue: Catalogue | None, policy: ConsentPolicy) -> Insta
     )
 
 
-def install(release: Release) -> InstalledRelease:
+def install(release: Release, *, features: Sequence[str] = STANDARD_FEATURES) -> InstalledRelease:
     """Read a release.
+
+    Args:
+        release: Whose bytes are those that were signed.
+        features: The names of the features that the app has, for journeys.
 
     Raises:
         ReleaseRejectedError: it needs a newer SDK, a file is malformed, or parts differ in size.
@@ -136,6 +154,13 @@ def install(release: Release) -> InstalledRelease:
         if manifest.has_model:
             table = _table(release.files[TABLE_FILE])
             graph = release.files[GRAPH_FILE]
+        bandits = read_priors(release.files[BANDITS_FILE]) if BANDITS_FILE in manifest.files else {}
+        parts = read_parts(release.files, features=features)
+    except FileMistakeError as error:
+        raise ReleaseRejectedError(
+            f"release {manifest.version} has a part that is not as promised ({error}); "
+            "the last good one stays"
+        ) from error
     except (ValueError, KeyError) as error:
         raise ReleaseRejectedError(
             f"release {manifest.version} has a missing or malformed file; the last good one stays"
@@ -152,28 +177,33 @@ def install(release: Release) -> InstalledRelease:
         policy=policy,
         table=table,
         graph=graph,
+        guardrails=parts.guardrails,
+        programmes=parts.programmes,
+        bandits=bandits,
     )
 
 
-def active_release(source: ReleaseSource | None) -> InstalledRelease | None:
+def active_release(
+    source: ReleaseSource | None, *, features: Sequence[str] = STANDARD_FEATURES
+) -> InstalledRelease | None:
     """Read the last good release of a source, or give None before any.
 
     A release that this SDK cannot read (as after going back to an older app) counts as none.
     """
     release = None if source is None else source.active()
     try:
-        return None if release is None else install(release)
+        return None if release is None else install(release, features=features)
     except ReleaseRejectedError:
         return None
 
 
-def check(release: Release) -> InstalledRelease:
+def check(release: Release, *, features: Sequence[str] = STANDARD_FEATURES) -> InstalledRelease:
     """Read and self-test a release before it is put to use.
 
     Raises:
         ReleaseRejectedError: see `install` and `self_test`.
     """
-    installed = install(release)
+    installed = install(release, features=features)
     self_test(installed)
     return installed
 

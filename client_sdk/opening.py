@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -62,9 +64,19 @@ def policy_of(vault: Vault, given: ConsentPolicy | None) -> ConsentPolicy:
 
 
 def delivery_of(
-    folder: Path, server_url: str | None, trusted_root: bytes | None
+    folder: Path,
+    server_url: str | None,
+    trusted_root: bytes | None,
+    *,
+    features: Sequence[str],
 ) -> ReleaseSource | None:
     """Give the way to the model server, or None where the app named none.
+
+    Args:
+        folder: Of the store.
+        server_url: The model server.
+        trusted_root: Its first root metadata.
+        features: The names of the features that the app has, for the journeys of a release.
 
     Raises:
         ValueError: a server without a trusted root, or the other way round.
@@ -76,4 +88,5 @@ def delivery_of(
     from client_sdk.delivery import Delivery
 
     # Refused before it is put to use, so that the last good one is what the next `open` finds.
-    return Delivery(folder / DELIVERY_FOLDER, server_url, trusted_root, check=check)
+    judge = partial(check, features=tuple(features))
+    return Delivery(folder / DELIVERY_FOLDER, server_url, trusted_root, check=judge)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -35,4 +36,29 @@ class Connection(Protocol):
 
     def exchange(self, answer: Callable[[bytes], bytes], *, timeout_s: float) -> int:
         """Answer every message that comes within ``timeout_s``; return how many there were."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """How the device is at the moment; None is "the platform does not say", which counts as no.
+
+    Attributes:
+        idle: Nobody uses the device.
+        charging: It has power from outside.
+        unmetered: Its network costs nothing by the byte.
+        free_bytes: Room left for the app's data.
+    """
+
+    idle: bool | None = None
+    charging: bool | None = None
+    unmetered: bool | None = None
+    free_bytes: int | None = None
+
+
+class DeviceConditions(Protocol):
+    """Tells whether the moment is good to work for others: the platform's job scheduler knows."""
+
+    def now(self) -> Conditions:
+        """How the device is now."""
         ...

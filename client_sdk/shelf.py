@@ -10,6 +10,8 @@ Rules a reader can check line by line:
    the order that it had; it is moved down, not left out. Less wins over liked.
 4. Who has no history and no wish sees the order that everybody gets: popularity, then catalogue.
 5. A reason is true of the person: a wish for less is no reason to show something.
+6. A `ShelfMemory` changes how long an answer takes, and nothing else of it. What is in it is as
+   private as the history: its owner drops it when consent ends.
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from client_sdk.assortment import Assortment, BoolArray, RowArray, topics_of
 from client_sdk.catalogue_updates import NO_UPDATES, CatalogueUpdates
 from client_sdk.experience.preferences import NO_PREFERENCES, Preferences
 from client_sdk.installed import InstalledRelease
-from client_sdk.intelligence.history import History
+from client_sdk.intelligence.history import History, same_taste
 from client_sdk.intelligence.ranker import score_all, score_items, solve_private_vector, top_k
-from client_sdk.intelligence.reasons import Liked, explain, similar
+from client_sdk.intelligence.reasons import Liked, explain_many, similar
+from client_sdk.intelligence.score_cache import ScoreCache
 from client_sdk.sentences import CATALOGUE_KIND, SIMILAR_KIND, kind_of, name_of, sentence
 from client_sdk.signals.activity import Activity
 from client_sdk.wire.table import FloatArray
@@ -66,6 +69,7 @@ def rank_items(
     preferences: Preferences = NO_PREFERENCES,
     updates: CatalogueUpdates = NO_UPDATES,
     in_stock_only: bool = True,
+    memory: ShelfMemory | None = None,
 ) -> list[RankedItem]:
     """Rank what can be shown, or some candidates of it, for one history.
 
@@ -80,38 +84,108 @@ def rank_items(
         preferences: What the person asked for; topics and items count here.
         updates: What changed in the catalogue since the release.
         in_stock_only: False shows what is sold out too.
+        memory: What is known of this person from earlier calls; None computes everything anew.
     """
     stock = installed.assortment(updates)
-    table, categories, words = stock.table, stock.categories, stock.words
-    vector = solve_private_vector(table, history)
-    rows = None if candidates is None else stock.rows_of(dict.fromkeys(candidates))
-    if rows is None:
-        scores = score_all(table, table.settings, vector, history, categories, words=words)
-    else:
-        scores = score_items(
-            table, table.settings, vector, history, rows, categories=categories, words=words
+    asked = _Asked(
+        stock=stock,
+        history=history,
+        candidates=None if candidates is None else tuple(candidates),
+        k=k,
+        include_owned=include_owned,
+        preferences=preferences,
+        in_stock_only=in_stock_only,
+    )
+    if memory is None:
+        return list(_ranked(asked, activity, None))
+    if memory.last is None or not memory.last[0].same(asked):
+        memory.last = asked, _ranked(asked, activity, memory.cache)
+    return list(memory.last[1])
+
+
+class ShelfMemory:
+    """What `rank_items` knows of one person from earlier calls: their scores, and the last answer.
+
+    It lies in memory only, and holds for one person and one `Activity`.
+    """
+
+    def __init__(self) -> None:
+        self.cache = ScoreCache()
+        self.last: tuple[_Asked, tuple[RankedItem, ...]] | None = None
+
+    def forget(self) -> None:
+        """Drop everything."""
+        self.cache.forget()
+        self.last = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Asked:
+    """Everything that an answer depends on."""
+
+    stock: Assortment
+    history: History
+    candidates: tuple[str, ...] | None
+    k: int
+    include_owned: bool
+    preferences: Preferences
+    in_stock_only: bool
+
+    def same(self, other: _Asked) -> bool:
+        """Say whether both have the same answer; a history's arrays are new with every event."""
+        return (
+            self.stock is other.stock
+            and same_taste(self.history, other.history)
+            and (self.k, self.include_owned, self.in_stock_only)
+            == (other.k, other.include_owned, other.in_stock_only)
+            and self.preferences == other.preferences
+            and self.candidates == other.candidates
         )
-    lifted = _apply_wishes(scores, stock, preferences, history, rows)
-    hidden = stock.hidden(in_stock_only=in_stock_only)
-    if not include_owned:
+
+
+def _ranked(asked: _Asked, activity: Activity, cache: ScoreCache | None) -> tuple[RankedItem, ...]:
+    stock, history = asked.stock, asked.history
+    table, categories, words = stock.table, stock.categories, stock.words
+    candidates = asked.candidates
+    rows = None if candidates is None else stock.rows_of(dict.fromkeys(candidates))
+    if rows is not None:
+        scores = score_items(
+            table,
+            table.settings,
+            solve_private_vector(table, history),
+            history,
+            rows,
+            categories=categories,
+            words=words,
+        )
+    elif cache is not None:
+        scores = cache.scores(table, history, categories, words=words)
+    else:
+        vector = solve_private_vector(table, history)
+        scores = score_all(table, table.settings, vector, history, categories, words=words)
+    hidden = stock.hidden(in_stock_only=asked.in_stock_only)
+    if not asked.include_owned:
         hidden = np.append(hidden, stock.rows_of(activity.owned()))
+    if cache is not None and (len(hidden) or asked.preferences != NO_PREFERENCES):
+        # What is kept stays as it is.
+        scores = scores.copy()
+    lifted = _apply_wishes(scores, stock, asked.preferences, history, rows)
     if len(hidden):
         scores[_places(hidden, rows)] = -np.inf
-    shelf = []
-    for place in top_k(scores, k):
-        row = int(place if rows is None else rows[place])
-        liked = None if lifted is None else lifted.reason(row)
-        reason = explain(table, history, row, categories, words=words, liked=liked)
-        shelf.append(
-            RankedItem(
-                item_id=stock.catalogue.items[row].item_id,
-                name=name_of(stock.catalogue, row),
-                score=float(scores[place]),
-                reason=sentence(reason, catalogue=stock.catalogue, activity=activity),
-                kind=kind_of(reason),
-            )
+    places = top_k(scores, asked.k)
+    found = (places if rows is None else rows[places]).tolist()
+    liked = None if lifted is None else [lifted.reason(row) for row in found]
+    reasons = explain_many(table, history, found, categories, words=words, liked=liked)
+    return tuple(
+        RankedItem(
+            item_id=stock.catalogue.items[row].item_id,
+            name=name_of(stock.catalogue, row),
+            score=score,
+            reason=sentence(reason, catalogue=stock.catalogue, activity=activity),
+            kind=kind_of(reason),
         )
-    return shelf
+        for row, score, reason in zip(found, scores[places].tolist(), reasons, strict=True)
+    )
 
 
 def similar_items(

@@ -11,7 +11,7 @@ Rules a reader can check line by line:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -20,7 +20,7 @@ from client_sdk.catalogue_updates import NO_UPDATES, CatalogueUpdates
 from client_sdk.installed import InstalledRelease, ReleaseSource, check
 from client_sdk.outcomes import UpdateResult
 from client_sdk.signals.vault import Record, Vault
-from client_sdk.wire import ConsentPolicy
+from client_sdk.wire import Item
 
 _UPDATES: Final = ("catalogue", "updates")
 
@@ -33,7 +33,8 @@ class Storefront:
         lock: Shared with whoever else uses the vault.
         installed: The release in use, or what the app brought along.
         releases: Where newer ones come from; None without a server.
-        policy_changed: Is told the consent text of a new release.
+        features: The names of the features that the app has, for the journeys of a release.
+        swapped: Is told the new release in use, under the lock.
     """
 
     def __init__(
@@ -43,13 +44,15 @@ class Storefront:
         lock: AbstractContextManager[object],
         installed: InstalledRelease,
         releases: ReleaseSource | None,
-        policy_changed: Callable[[ConsentPolicy], None],
+        features: Sequence[str],
+        swapped: Callable[[InstalledRelease], None],
     ) -> None:
         self._vault = vault
         self._lock = lock
         self._installed = installed
         self._releases = releases
-        self._policy_changed = policy_changed
+        self._features = tuple(features)
+        self._swapped = swapped
         self._updating = threading.Lock()
         kept = vault.read(*_UPDATES)
         self._updates = NO_UPDATES if kept is None else CatalogueUpdates.from_json(kept)
@@ -67,6 +70,12 @@ class Storefront:
     def assortment(self) -> Assortment:
         """What can be shown now."""
         return self._installed.assortment(self._updates)
+
+    def item(self, item_id: str) -> Item | None:
+        """Find an item of the catalogue in use."""
+        catalogue = self.assortment().catalogue
+        row = catalogue.position.get(item_id)
+        return None if row is None else catalogue.items[row]
 
     def sold_out(self) -> frozenset[str]:
         """The ids of the items that are out of stock."""
@@ -96,10 +105,10 @@ class Storefront:
             release = self._releases.fetch()
             if release is None:
                 return UpdateResult(updated=False, version=self._installed.version)
-            installed = check(release)
+            installed = check(release, features=self._features)
             with self._lock:
                 self._installed = installed
-                self._policy_changed(installed.policy)
+                self._swapped(installed)
                 if self._updates:
                     self._write(NO_UPDATES)
         return UpdateResult(updated=True, version=installed.version)

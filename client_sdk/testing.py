@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from client_sdk.keys import DeviceKey, MemoryKeyStore
+from client_sdk.ports import Conditions
 from client_sdk.version import SDK_VERSION
 from client_sdk.wire import (
+    BANDITS_FILE,
     CARD_FILE,
     CATALOGUE_FILE,
     DEFAULT_POLICY,
@@ -34,9 +36,11 @@ from client_sdk.wire import (
     read_frame,
     sha256_hex,
 )
+from client_sdk.wire.bandit import contribution_length
 
 __all__ = [
     "FakeAggregator",
+    "FakeConditions",
     "FakeConnection",
     "FakeReleases",
     "FixedClock",
@@ -71,6 +75,27 @@ class FixedClock:
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self._now_s += seconds
+
+
+class FakeConditions:
+    """A device that is as it is told: at first idle, charging, unmetered and roomy.
+
+    >>> conditions = FakeConditions()
+    >>> conditions.set(charging=False)
+    >>> conditions.now().charging
+    False
+    """
+
+    def __init__(self) -> None:
+        self._now = Conditions(idle=True, charging=True, unmetered=True, free_bytes=2**30)
+
+    def now(self) -> Conditions:
+        """How the device is now."""
+        return self._now
+
+    def set(self, **changes: bool | int | None) -> None:
+        """Make it otherwise."""
+        self._now = replace(self._now, **changes)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +180,15 @@ class FakeAggregator:
         policy: ConsentPolicy = DEFAULT_POLICY,
         table: bytes | None = None,
         graph: bytes | None = None,
+        bandits: bytes | None = None,
         minimum_sdk_version: str = SDK_VERSION,
     ) -> MemoryRelease:
-        """Make a release that names this aggregator; with a model if table and graph are given."""
+        """Make a release that names this aggregator, with what is given of model and priors."""
         files = {CATALOGUE_FILE: catalogue.to_bytes(), POLICY_FILE: policy.to_bytes()}
         if table is not None and graph is not None:
             files |= {TABLE_FILE: table, GRAPH_FILE: graph, CARD_FILE: b"{}"}
+        if bandits is not None:
+            files[BANDITS_FILE] = bandits
         manifest = ReleaseManifest(
             version=version,
             created_at_s=int(START_S),
@@ -201,6 +229,10 @@ class FakeAggregator:
             dimension = packed_length(len(rows))
         elif kind is TaskKind.ITEM_TRAINING:
             dimension = n_items * int(asked.get("rank", 1))
+        elif kind is TaskKind.BANDIT_STATISTICS:
+            dimension = contribution_length(
+                n_arms=int(asked.get("arms", 1)), n_features=int(asked.get("features", 1))
+            )
         fields: dict[str, Any] = {
             "task_id": secrets.token_hex(16),
             "kind": kind,

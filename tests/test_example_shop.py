@@ -315,7 +315,7 @@ def test_page_message_gives_reason_and_why_then_goes_when_dismissed(page: Page) 
     """One message at a time, with its decision; none by a closed channel."""
     page.press("#ask")
     assert page.text("#tray h3") == "Nothing for now"
-    assert "opt-in" in page.text("#tray .reason")
+    assert page.text("#tray .reason").startswith("We suggested nothing: you have not said yes")
     page.press("message:dismiss")
     page.press("consent:personalise")
     page.press("shelf:blue-mug:cart")
@@ -329,8 +329,10 @@ def test_page_message_gives_reason_and_why_then_goes_when_dismissed(page: Page) 
     assert "Confidence 50 %" in page.text("#tray")
     page.press("message:why")
     assert page.text("#why .badge") == "Replayed: the same."
-    assert "Proposed by your shelf." in page.text("#why")
-    assert "The weekly letter: opt-in" in page.text("#why")
+    assert f"We suggested {title.removeprefix('For you: ')}" in page.text("#why")
+    assert "The idea came from your shelf." in page.text("#why")
+    assert "We left out The weekly letter: you have not said yes to" in page.text("#why")
+    assert "eligibility" not in page.text("#why")
     page.press("message:dismiss")
     assert not page.has("#tray .message")
     # What was dismissed does not come again, whatever is drawn.
@@ -384,6 +386,63 @@ def test_page_reload_and_restart_keep_what_was_set(page: Page, tmp_path: Path, d
         assert "house-coffee" not in less
 
 
+def test_page_export_gives_the_person_everything(page: Page, tmp_path: Path) -> None:
+    """The browser saves one file with what was done, agreed to and decided."""
+    page.driver.execute_cdp_cmd(
+        "Page.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path / "saved")}
+    )
+    page.press("consent:personalise")
+    page.press("shelf:honey:purchase")
+    page.press("channel:in-app")
+    page.press("#ask")
+    page.press("#export")
+    assert page.text("#status") == "Your data is in your downloads: my-data.jsonl."
+    file = tmp_path / "saved" / "my-data.jsonl"
+    until = time.monotonic() + WAIT_S
+    while not file.is_file() and time.monotonic() < until:
+        time.sleep(0.05)
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert {"device", "preferences", "event", "consent", "decision"} <= {
+        line["type"] for line in lines
+    }
+    assert any(line.get("product_id") == "honey" for line in lines)
+
+
+def test_page_erase_asks_once_more_then_nobody_is_known(page: Page, tmp_path: Path) -> None:
+    """Keeping keeps; erasing destroys the store on disk, and the shop goes on with nobody."""
+    page.press("consent:personalise")
+    page.press("topic:less:Coffee")
+    page.press("shelf:kettle:purchase")
+    page.press("channel:in-app")
+    page.press("#ask")
+    page.press("#erase")
+    page.press("#erase-no")
+    assert page.shelf()[0] == "kettle"
+    assert not page.find("#erase-sure").is_displayed()
+    store = tmp_path / "store"
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    assert before
+    page.press("#erase")
+    page.press("#erase-yes")
+    assert page.text("#status") == "Everything is erased. The shop does not know you."
+    assert not page.find("#erase-sure").is_displayed()
+    assert page.shelf()[:6] == EVERYBODYS
+    assert not page.find('[data-key="consent:personalise"]').is_selected()
+    assert "Coffee" not in page.text("#wishes")
+    assert page.text("#tray").startswith("Messages are off")
+    assert page.text("#known") == "Nothing is read: there is no yes, or a pause."
+    # The keys that opened the old files are gone: none of them is there as it was.
+    assert not any(
+        path.is_file() and path.read_bytes() == data
+        for path, data in before.items()
+        if "keys" in str(path.parent)
+    )
+    # The shop goes on, and may get to know somebody anew.
+    page.press("consent:personalise")
+    page.press("shelf:oats:purchase")
+    assert page.shelf()[0] == "oats"
+
+
 def test_page_by_keyboard_keeps_the_focus_and_every_control_has_a_name(page: Page) -> None:
     """The focus follows the item to its new place."""
     consent = page.find('[data-key="consent:personalise"]')
@@ -400,9 +459,15 @@ def test_page_by_keyboard_keeps_the_focus_and_every_control_has_a_name(page: Pag
     page.press("message:open")
     page.search("tea")
     page.driver.execute_script("document.querySelectorAll('details').forEach((d) => d.open = true)")
-    for control in page.driver.find_elements("css selector", "button, input, summary, meter"):
-        name = control.accessible_name
-        assert any(char.isalpha() for char in name), control.get_attribute("outerHTML")
+    for _ in range(2):
+        controls = page.driver.find_elements("css selector", "button, input, summary, meter")
+        shown = [control for control in controls if control.is_displayed()]
+        for control in shown:
+            name = control.accessible_name
+            assert any(char.isalpha() for char in name), control.get_attribute("outerHTML")
+        # The second time with the question that stands behind a button.
+        page.press("#erase" if page.find("#erase").is_displayed() else "#erase-no")
+    assert len(shown) > 60
     script = "return [...document.querySelectorAll('input')].filter((i) => !i.labels.length).length"
     assert page.driver.execute_script(script) == 0
 
@@ -457,6 +522,8 @@ UNKIND: tuple[tuple[str, str, Any, int], ...] = (
     ("an unknown purpose", "consent", {"purpose": "mallory", "granted": True}, 422),
     ("a yes in words", "consent", {"purpose": "train", "granted": "yes"}, 422),
     ("a negative pause", "pause", {"hours": -1}, 422),
+    ("erased, but not sure", "erase", {"sure": False}, 422),
+    ("erased without a word", "erase", {}, 422),
     ("an endless pause", "pause", {"hours": 10**9}, 422),
     ("no number", "pause", b'{"hours": NaN}', 422),
     ("another zone", "message/ask", {"utc_offset_s": 10**6}, 422),

@@ -25,6 +25,7 @@ from client_sdk.experience.content import (
     content_schema,
 )
 from client_sdk.experience.content.folding import readings
+from client_sdk.experience.decisions import Status
 from client_sdk.experience.journeys import (
     Journey,
     JourneyState,
@@ -72,6 +73,13 @@ def check_never(name: str, play: Any) -> None:
     for one in play.spoken:
         channel = journey.channels[one.channel]
         assert "personalise" in one.consents, "a message without consent"
+        assert one.decision.action is not None, "a message that the decider did not let through"
+        assert one.decision.action.action_id == one.action_id
+        assert one.replayed, "a decision that does not replay"
+        if one.channel in ("email", "push", "sms"):
+            assert 7.5 <= one.now_s % 86_400 / 3_600 < 21, "a message in the night"
+        if one.channel in ("sales", "agent", "front-desk"):
+            assert one.reason == APPROVED, "a note about a person that nobody read"
         assert not channel.opt_in or one.channel in one.opt_ins, f"{one.channel} without opt-in"
         assert "{" not in one.text, "a half-filled text"
         if "location" in one.tags or "km" in one.text:
@@ -89,6 +97,9 @@ def check_never(name: str, play: Any) -> None:
         place for place, one in enumerate(play.spoken) if one.action_id.endswith("/ask-contact")
     ]
     assert not sales or (asked and asked[0] < sales[0]), "sales before intent"
+
+
+APPROVED = "Because somebody read the proposal and approved it."
 
 
 def check_no_promise(text: str) -> None:
@@ -139,7 +150,34 @@ def test_retail_play_sends_no_sms_before_and_after_the_opt_in() -> None:
         ("sms", "parcel"),
         ("email", "price-note"),
     ]
-    assert [one.channel for one in played("retail").withheld] == ["push", "sms"]
+    assert [one.channel for one in played("retail").withheld] == ["push", "sms", "sms"]
+
+
+def test_retail_play_decider_refuses_the_note_at_night_and_lets_it_through_by_day() -> None:
+    """The journey would have written; the decider said no, with its reason, and it cost no cap."""
+    (refused,) = played("retail").refused
+    assert refused.proposal.action.action_id.endswith("/price-note")
+    assert refused.decision.status is Status.NOTHING
+    assert "quiet-hours" in refused.decision.reason
+    assert not refused.text
+    night = next(state for state in played("retail").states if state.at == "price-minded")
+    assert len(night.sent_s["email"]) == 1
+    assert channels("retail")[-1] == ("email", "price-note")
+
+
+@pytest.mark.parametrize(
+    ("name", "channel"), [("saas", "sales"), ("finance", "agent"), ("travel", "front-desk")]
+)
+def test_play_note_about_a_person_waits_until_somebody_reads_it(name: str, channel: str) -> None:
+    """Nothing is said while it waits, and nothing at all where nobody approves."""
+    (waited,) = played(name).waiting
+    assert (waited.proposal.action.channel, waited.text) == (channel, "")
+    assert channel in {said for said, _ in channels(name)}
+    script = [
+        {key: value for key, value in row.items() if key != "approve"}
+        for row in stage(name).person["script"]
+    ]
+    assert channel not in {one.channel for one in stage(name).play(script).spoken}
 
 
 def test_retail_play_refuses_the_made_up_discount_and_takes_the_true_text() -> None:
@@ -192,7 +230,7 @@ def test_travel_play_uses_no_location_after_it_was_taken_back() -> None:
 
 def test_travel_location_that_stays_open_gives_the_key_by_itself() -> None:
     """The other way round: the rule does not simply never fire."""
-    script = [row for row in stage("travel").person["script"] if "refuse" not in row]
+    script = [row for row in stage("travel").person["script"] if "refuse_permission" not in row]
     play = stage("travel").play(script)
     (key,) = [one for one in play.spoken if one.action_id.endswith("/mobile-key")]
     assert key.text.startswith("About 2 km to go")
@@ -231,7 +269,9 @@ def scripts(draw: st.DrawFn, name: str) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"consent": "personalise"}]
     for _ in range(draw(st.integers(1, 14))):
         row: dict[str, Any] = {"after": draw(st.sampled_from(WAITS))}
-        what = draw(st.sampled_from(["event"] * 6 + ["allow", "refuse", "consent", "pause"]))
+        what = draw(
+            st.sampled_from(["event"] * 6 + ["allow", "refuse", "approve", "consent", "pause"])
+        )
         if what == "event":
             kind = draw(st.sampled_from(kinds))
             row["event"] = kind
@@ -241,7 +281,10 @@ def scripts(draw: st.DrawFn, name: str) -> list[dict[str, Any]]:
                 row["price"] = 39.0
             row["facts"] = draw(st.sampled_from(FACTS))
         elif what in ("allow", "refuse"):
-            row[what] = draw(st.sampled_from(opened))
+            one = draw(st.sampled_from(opened))
+            row[f"{what}_permission" if one in stage(name).journey.opt_ins else what] = one
+        elif what == "approve":
+            row["approve"] = draw(st.sampled_from(["sales", "agent", "front-desk"]))
         elif what == "consent":
             row[draw(st.sampled_from(["consent", "withdraw"]))] = "personalise"
         else:
@@ -319,7 +362,13 @@ def test_command_all_prints_four_conversations_the_same_each_time() -> None:
     assert first.stdout == second.stdout
     for name in NAMES:
         assert stage(name).journey.title in first.stdout
-    assert first.stdout.count("why: Because ") == sum(len(played(name).spoken) for name in NAMES)
+    plays = [played(name) for name in NAMES]
+    assert first.stdout.count("why: Because ") == sum(
+        len(play.spoken) + len(play.waiting) for play in plays
+    )
+    for one in (message for play in plays for message in play.spoken):
+        assert f"decided: chosen (decision {one.decision.decision_id[:8]}): " in first.stdout
+    assert first.stdout.count(": refused (decision ") == sum(len(play.refused) for play in plays)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ _NAME: Final = re.compile(r"([1-9][0-9]{0,15})-[0-9a-f]{64}\.release")
 _KEPT: Final = 2
 _MAGIC: Final = b"HBR1"
 _PREFIX: Final = struct.Struct(">4sI")
-_MAX_HEADER_BYTES: Final = 4096
+# Above what `client_sdk.wire.release.MAX_RELEASE_FILES` names and sizes take.
+_MAX_HEADER_BYTES: Final = 32 * 1024
 
 
 class ReleaseStore:

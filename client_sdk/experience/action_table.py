@@ -25,6 +25,7 @@ from client_sdk.signals.features.columns import BoolArray, FloatArray, IntArray
 MAX_ACTIONS: Final = 10_000
 _KEPT_TABLES: Final = 8
 _KEPT_MASKS: Final = 64
+_encode: Final = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False).encode
 
 
 class ActionTable:
@@ -60,6 +61,7 @@ class ActionTable:
         for array in (self.values, self.features, self.high_impact):
             array.setflags(write=False)
         self._masks: dict[Hashable, BoolArray] = {}
+        self._row_texts: dict[int, str] = {}
         self._words = _rows_of((a.topic, *a.tags) for a in self.actions)
         self._kinds = _rows_of((a.kind,) for a in self.actions)
         self._channels = _rows_of((a.channel,) for a in self.actions)
@@ -112,11 +114,18 @@ class ActionTable:
             mask.setflags(write=False)
         return mask
 
+    def row_text(self, row: int) -> str:
+        """One action as JSON; made once."""
+        text = self._row_texts.get(row)
+        if text is None:
+            text = self._row_texts[row] = _encode(self.actions[row].to_json())
+        return text
+
     @cached_property
     def encoded(self) -> str:
         """The actions as JSON; `from_encoded` reads it."""
         rows = [action.to_json() for action in self.actions]
-        return json.dumps(rows, separators=(",", ":"), sort_keys=True, allow_nan=False)
+        return _encode(rows)
 
     @cached_property
     def sha256(self) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 
 from client_sdk.experience.action_table import ActionTable, TableCache
 from client_sdk.experience.actions import Action, Moment
+from client_sdk.experience.compiled import CompiledPolicy
 from client_sdk.experience.decision_log import DecisionLog, LogLimits, RecordStore
 from client_sdk.experience.decisions import (
     Conclusion,
@@ -32,8 +33,6 @@ from client_sdk.experience.decisions import (
     Status,
     Verdict,
     conclude,
-    decided,
-    judge,
 )
 from client_sdk.experience.evidence import Evidence
 from client_sdk.experience.guardrails.dry_run import DryRun, Question, dry_run
@@ -66,7 +65,7 @@ from client_sdk.signals.features.vector import FeatureVector
 from client_sdk.signals.signals import ConsentGate
 from client_sdk.wire import Purpose
 
-_KEPT_PURCHASES = 8
+_KEPT_TABLES = 8
 
 
 class Decider:
@@ -106,7 +105,6 @@ class Decider:
         self._consent = consent
         self._clock = clock
         self._lock = lock
-        self._last_s = person.last_s
         self._memory = PersonMemory(person)
         self._preferences = preferences
         self._policy = GuardrailPolicy() if policy is None else policy
@@ -116,7 +114,7 @@ class Decider:
         self._shop = Shop() if shop is None else shop
         self._windows = OutcomeWindows() if windows is None else windows
         self._tables = TableCache()
-        self._purchases: dict[ActionTable, Purchases] = {}
+        self._compiled: dict[ActionTable, tuple[CompiledPolicy, Purchases]] = {}
         self._queue = ReviewQueue(
             decision
             for decision in self._log.decisions()
@@ -132,6 +130,7 @@ class Decider:
         """Use other guardrails from the next decision on."""
         with self._lock:
             self._policy = policy
+            self._compiled.clear()
 
     def decide(
         self, moment: Moment, actions: Sequence[Action], *, seed: int | None = None
@@ -160,8 +159,8 @@ class Decider:
             personal = self._consent.allows(Purpose.PERSONALISE)
             person = self._memory.read(moment.context, now_s) if personal else None
             waiting = self._queue.action_ids(now_s, self._policy.review)
-            situation = self._situation(asked, person, waiting)
-            verdict = judge(asked.actions, situation, self._policy)
+            compiled, situation = self._situation(asked, person, waiting)
+            verdict = compiled.judge(situation)
             scores = None
             if person is not None:
                 scores = self._scored(asked.actions, verdict, person.features)
@@ -270,8 +269,8 @@ class Decider:
             actions = self._tables.table(() if action is None else (action,))
             asked = Asked(actions=actions, moment=decision.moment, now_s=label.time_s)
             person = self._memory.read(decision.moment.context, label.time_s)
-            situation = self._situation(asked, person, frozenset())
-            verdict = judge(actions, situation, self._policy)
+            compiled, situation = self._situation(asked, person, frozenset())
+            verdict = compiled.judge(situation)
             result = replace(self._log.result(decision_id), label=label)
             if len(verdict.rows):
                 self._log.change_result(decision_id, replace(result, shown_s=label.time_s))
@@ -317,16 +316,20 @@ class Decider:
         with self._lock:
             self._log.forget()
             self._queue.clear()
-            self._purchases.clear()
+            self._compiled.clear()
             self._memory.forget()
 
-    def _situation(self, asked: Asked, person: Person | None, waiting: frozenset[str]) -> Situation:
-        purchases = self._purchases.get(asked.actions)
-        if purchases is None:
-            if len(self._purchases) >= _KEPT_PURCHASES:
-                self._purchases.clear()
-            purchases = self._purchases[asked.actions] = Purchases(asked.actions)
-        return situation_of(
+    def _situation(
+        self, asked: Asked, person: Person | None, waiting: frozenset[str]
+    ) -> tuple[CompiledPolicy, Situation]:
+        known = self._compiled.get(asked.actions)
+        if known is None:
+            if len(self._compiled) >= _KEPT_TABLES:
+                self._compiled.clear()
+            known = CompiledPolicy(asked.actions, self._policy), Purchases(asked.actions)
+            self._compiled[asked.actions] = known
+        compiled, purchases = known
+        return compiled, situation_of(
             asked,
             policy=self._policy,
             preferences=self._preferences(),
@@ -334,7 +337,6 @@ class Decider:
             ledger=self._log.ledger,
             waiting=waiting,
             person=person,
-            last_s=self._last_s,
             purchases=purchases,
         )
 
@@ -355,23 +357,24 @@ class Decider:
     ) -> Decision:
         number = self._log.next_number
         named = hashlib.blake2b(f"{number} {asked.now_s!r} {seed}".encode(), digest_size=16)
-        bare = Decision(
+        row, waits = conclusion.row, conclusion.status is Status.WAITING
+        action = None if row is None else asked.actions.actions[row]
+        preferences = self._preferences()
+        return Decision(
             decision_id=named.hexdigest() if person is not None else secrets.token_hex(16),
             time_s=asked.now_s,
             moment=asked.moment,
-            action=None,
+            action=None if waits else action,
+            proposed=action if waits else None,
             status=conclusion.status,
-            reason="",
+            reason=reason_of(conclusion, action, person=person, preferences=preferences),
             model="" if conclusion.confidence is None else self._model,
             policy=self._policy.name,
-            confidence=None,
-            propensity=None,
-            stages=(),
+            confidence=conclusion.confidence,
+            propensity=conclusion.propensity,
+            stages=conclusion.stages,
             logged=person is not None,
         )
-        decision = decided(bare, asked.actions, conclusion)
-        reason = reason_of(decision, person=person, preferences=self._preferences())
-        return replace(decision, reason=reason)
 
     def _labelled(
         self, decision_id: str, *, by: str, note: str, approved: bool

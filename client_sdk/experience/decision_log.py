@@ -2,8 +2,9 @@
 
 Rules a reader can check line by line:
 
-1. A decision is one transaction: the decision, what it was made from, and, the first time only, the
-   actions and the policy, kept under their hashes. What was returned is in the vault.
+1. A decision is one record: the decision and what it was made from; with it, the first time only,
+   come the actions and the policy, kept under their hashes, in one transaction. What was returned
+   is in the vault.
 2. What is in memory equals what is in the vault; a write that fails changes neither.
 3. The log is bounded in number and in bytes: the oldest decisions go first, with what only they
    needed. What was shown in the last week counts for caps all the same.
@@ -22,24 +23,32 @@ from typing import Any, Final, Protocol
 from client_sdk.errors import HomebodyError
 from client_sdk.experience.action_table import ActionTable
 from client_sdk.experience.decisions import Decision, Status
-from client_sdk.experience.evidence import Evidence, packed_actions, unpacked_actions
+from client_sdk.experience.evidence import (
+    Evidence,
+    EvidenceWriter,
+    packed_actions,
+    unpacked_actions,
+)
 from client_sdk.experience.guardrails.policy import GuardrailPolicy
 from client_sdk.experience.ledger import Ledger, Shown
+from client_sdk.experience.log_entry import LogEntry
 from client_sdk.experience.review import NO_RESULT, Label, Result
 from client_sdk.experience.scoring import Results
 from client_sdk.experience.situation import Situation
-from client_sdk.signals.records import Record
+from client_sdk.signals.records import EncodedRecord, Record
 
-DECISIONS: Final = "decisions"
-EVIDENCE: Final = "decision-evidence"
+DECISIONS: Final = "decided"
 RESULTS: Final = "decision-results"
 ACTIONS: Final = "decision-actions"
 POLICIES: Final = "decision-policies"
 STATE: Final = ("decision-log", "state")
 # Letting go costs milliseconds: it is done for many at once, so that it is rare.
 _KEEP: Final = 0.7
-# A decision and its situation, sealed, as they usually are.
-_ENTRY_BYTES: Final = 2_048
+# The two parts of the record of a decision: the second is used only for a replay.
+_ENTRY: Final = "entry"
+_EVIDENCE: Final = "evidence"
+# What a record takes beside its evidence: the decision, the seal, the name, the padding.
+_ENTRY_BYTES: Final = 1_024
 
 
 class UnknownDecisionError(HomebodyError):
@@ -78,34 +87,6 @@ class LogLimits:
             raise ValueError("limits: expected at least 1 decision and 1 byte; got less")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Entry:
-    """A decision in memory, with what it holds on to.
-
-    Attributes:
-        number: The place of the decision among all that were ever made.
-        shown: The place of its action among all that were shown at once; 0 for none.
-        decision: The decision.
-        actions: The hash of the actions.
-        actions_bytes: What they take.
-        policy: The hash of the policy.
-        n_bytes: What the rest takes.
-    """
-
-    number: int
-    shown: int
-    decision: Decision
-    actions: str
-    actions_bytes: int
-    policy: str
-    n_bytes: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Give it as plain JSON."""
-        plain = {name: getattr(self, name) for name in self.__slots__ if name != "decision"}
-        return {**plain, "decision": self.decision.to_json()}
-
-
 class DecisionLog:
     """The decisions of one person.
 
@@ -126,7 +107,7 @@ class DecisionLog:
     def forget(self) -> None:
         """Drop what is in memory, after the vault was erased."""
         self.ledger = Ledger()
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, LogEntry] = {}
         self._results: dict[str, Result] = {}
         # The place among all that were shown, of those that a person approved.
         self._results_shown: dict[str, int] = {}
@@ -135,6 +116,8 @@ class DecisionLog:
         self._needed: Counter[str] = Counter()
         self._bytes = self._number = self._shown = 0
         self._by_kind: dict[str, list[int]] = {}
+        # It remembers what it wrote last, so it is forgotten with the rest.
+        self._writer = EvidenceWriter()
 
     def __len__(self) -> int:
         """How many decisions are kept."""
@@ -217,27 +200,28 @@ class DecisionLog:
             VaultError: it could not be written; nothing was kept.
         """
         actions, policy = evidence.actions.sha256, evidence.policy.sha256
-        value = evidence.to_json()
-        records = [Record(stream=EVIDENCE, key=decision.decision_id, value=value)]
+        records: list[Record] = []
         actions_bytes = self._actions_bytes.get(actions, 0)
         if not self._needed[actions]:
             packed = packed_actions(evidence.actions)
             actions_bytes = len(packed)
             records.append(Record(stream=ACTIONS, key=actions, value={"packed": packed}))
         if not self._needed[policy]:
-            kept = {"source": evidence.policy.source, "own_rules": bool(evidence.policy.own_rules)}
-            records.append(Record(stream=POLICIES, key=policy, value=kept))
+            rules = {"source": evidence.policy.source, "own_rules": bool(evidence.policy.own_rules)}
+            records.append(Record(stream=POLICIES, key=policy, value=rules))
         shown = decision.status in (Status.CHOSEN, Status.FALLBACK)
-        entry = _Entry(
+        made_from = self._writer.text(evidence)
+        entry = LogEntry(
             number=self._number + 1,
             shown=self._shown + 1 if shown else 0,
             decision=decision,
             actions=actions,
             actions_bytes=actions_bytes,
             policy=policy,
-            n_bytes=_ENTRY_BYTES + sum(map(len, value["scores"] or ())),
+            n_bytes=_ENTRY_BYTES + len(made_from),
         )
-        records.append(Record(stream=DECISIONS, key=decision.decision_id, value=entry.to_json()))
+        text = f'{{"{_ENTRY}":{entry.text(evidence.actions)},"{_EVIDENCE}":{made_from}}}'
+        records.append(EncodedRecord(stream=DECISIONS, key=decision.decision_id, text=text))
         self._store.write(*records)
         self._take(entry)
         if shown:
@@ -275,7 +259,7 @@ class DecisionLog:
 
     def tidy(self, now_s: float) -> tuple[str, ...]:
         """Let the oldest decisions go until the log is well below its limits; give their ids."""
-        leaving: list[_Entry] = []
+        leaving: list[LogEntry] = []
         for entry in list(self._entries.values()):
             if not self._over(_KEEP):
                 break
@@ -292,7 +276,7 @@ class DecisionLog:
         }
         self._store.write(Record(stream=stream, key=key, value=state))
         ids = tuple(entry.decision.decision_id for entry in leaving)
-        for name in (DECISIONS, EVIDENCE, RESULTS):
+        for name in (DECISIONS, RESULTS):
             self._store.forget_records(name, *ids)
         for name, hashes in (
             (ACTIONS, {entry.actions for entry in leaving}),
@@ -303,7 +287,7 @@ class DecisionLog:
                 self._store.forget_records(name, *gone)
         return ids
 
-    def _entry(self, decision_id: str) -> _Entry:
+    def _entry(self, decision_id: str) -> LogEntry:
         entry = self._entries.get(decision_id)
         if entry is None:
             raise UnknownDecisionError(
@@ -312,9 +296,9 @@ class DecisionLog:
             )
         return entry
 
-    def _evidence(self, entry: _Entry, policy: GuardrailPolicy) -> Evidence:
+    def _evidence(self, entry: LogEntry, policy: GuardrailPolicy) -> Evidence:
         actions = unpacked_actions(self._read(ACTIONS, entry.actions)["packed"])
-        value = self._read(EVIDENCE, entry.decision.decision_id)
+        value = self._read(DECISIONS, entry.decision.decision_id)[_EVIDENCE]
         return Evidence.from_json(value, actions=actions, policy=policy)
 
     def _read(self, stream: str, key: str) -> Mapping[str, Any]:
@@ -336,8 +320,7 @@ class DecisionLog:
             self._results[record.key] = Result.from_json(record.value["result"])
             self._results_shown[record.key] = record.value["shown"]
         for record in self._store.records(DECISIONS):
-            value = dict(record.value)
-            entry = _Entry(**{**value, "decision": Decision.from_json(value["decision"])})
+            entry = LogEntry.read(record.key, record.value[_ENTRY])
             self._take(entry)
             result = self.result(record.key)
             if entry.shown > through:
@@ -345,21 +328,26 @@ class DecisionLog:
             if self._results_shown.get(record.key, 0) > through and result.shown_s is not None:
                 self._count(entry.decision, result.shown_s)
 
-    def _take(self, entry: _Entry) -> None:
+    def _take(self, entry: LogEntry) -> None:
         decision_id = entry.decision.decision_id
         self._entries[decision_id] = entry
         self._bytes += entry.n_bytes
         if not self._needed[entry.actions]:
             self._bytes += entry.actions_bytes
             self._actions_bytes[entry.actions] = entry.actions_bytes
-        self._needed.update((entry.actions, entry.policy))
+        self._needed[entry.actions] += 1
+        self._needed[entry.policy] += 1
         self._number = max(self._number, entry.number)
-        result = self.result(decision_id)
-        self._shown = max(self._shown, entry.shown, self._results_shown.get(decision_id, 0))
+        self._shown = max(self._shown, entry.shown)
+        result = self._results.get(decision_id)
+        if result is None:
+            self._tally(entry.decision, int(bool(entry.shown)), 0)
+            return
+        self._shown = max(self._shown, self._results_shown.get(decision_id, 0))
         was_shown = bool(entry.shown) or result.shown_s is not None
         self._tally(entry.decision, int(was_shown), int(result.worked))
 
-    def _drop(self, entry: _Entry) -> None:
+    def _drop(self, entry: LogEntry) -> None:
         decision_id = entry.decision.decision_id
         del self._entries[decision_id]
         result = self._results.pop(decision_id, NO_RESULT)

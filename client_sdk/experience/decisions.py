@@ -14,16 +14,18 @@ Rules a reader can check line by line:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 
 from client_sdk.experience.action_table import ActionTable
 from client_sdk.experience.actions import Action, Moment
-from client_sdk.experience.exploration import draw, propensities
+from client_sdk.experience.exploration import draw
 from client_sdk.experience.guardrails.policy import GuardrailPolicy
 from client_sdk.experience.scoring import Scores
 from client_sdk.experience.situation import Situation
@@ -49,10 +51,18 @@ class Stage:
     left: int
     refused: Mapping[str, int] = field(default_factory=dict)
 
+    @cached_property
+    def text(self) -> str:
+        """The stage as JSON: its name, what is left, what refused how many."""
+        return json.dumps([self.name, self.left, dict(self.refused)], separators=(",", ":"))
+
     def in_words(self) -> str:
         """Say it in a sentence."""
         why = ", ".join(f"{count} by {rule}" for rule, count in self.refused.items())
         return f"{self.name}: {self.left} left{f'; refused: {why}' if why else ''}."
+
+
+_DRAWN: Final = Stage(name="draw", left=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +165,29 @@ class Verdict:
     refused: Mapping[str, int]
     eligible: int
 
+    @cached_property
+    def all_sure(self) -> Stage:
+        """The stage of confidence where every action that passed has enough of it."""
+        return Stage(name="confidence", left=len(self.rows))
+
+    @cached_property
+    def stages(self) -> tuple[Stage, Stage, Stage]:
+        """Eligibility, scores, guardrails: every decision with consent begins by these."""
+        refused = self.refused.items()
+        return (
+            Stage(
+                name="eligibility",
+                left=self.eligible,
+                refused={rule: n for rule, n in refused if rule in ELIGIBILITY_RULES},
+            ),
+            Stage(name="scores", left=self.eligible),
+            Stage(
+                name="guardrails",
+                left=len(self.rows),
+                refused={rule: n for rule, n in refused if rule not in ELIGIBILITY_RULES},
+            ),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conclusion:
@@ -177,11 +210,20 @@ class Conclusion:
 
 def judge(actions: ActionTable, situation: Situation, policy: GuardrailPolicy) -> Verdict:
     """Ask every guardrail of a policy about every action."""
-    n = len(actions)
+    return verdict_of(len(actions), policy.masks(actions, situation))
+
+
+def verdict_of(n: int, masks: Iterable[tuple[str, BoolArray]]) -> Verdict:
+    """Sum up what each rule refuses.
+
+    Args:
+        n: The number of actions.
+        masks: The name of each rule and bool[n], what it refuses.
+    """
     refused = np.zeros(n, np.bool_)
     not_eligible: BoolArray = np.zeros(n, np.bool_)
     counts: dict[str, int] = {}
-    for name, mask in policy.masks(actions, situation):
+    for name, mask in masks:
         count = int(np.count_nonzero(mask))
         if count:
             counts[name] = counts.get(name, 0) + count
@@ -210,37 +252,25 @@ def conclude(
         seed: Of the draw, 0 to 2**63 - 1.
     """
     passed = len(verdict.rows)
-    stages = [
-        Stage(
-            name="eligibility",
-            left=verdict.eligible,
-            refused={k: n for k, n in verdict.refused.items() if k in ELIGIBILITY_RULES},
-        ),
-        Stage(
-            name="guardrails",
-            left=passed,
-            refused={k: n for k, n in verdict.refused.items() if k not in ELIGIBILITY_RULES},
-        ),
-    ]
+    eligibility, scored, guardrails = verdict.stages
     if scores is None:
+        stages = [eligibility, guardrails]
         stages.append(Stage(name="consent", left=0, refused={"no-consent": passed}))
         return _fall_back(actions, verdict, policy, stages, personal=False)
+    stages = [eligibility, scored, guardrails]
     sure = np.flatnonzero(scores.confidence >= policy.minimum_confidence)
     unsure = passed - len(sure)
-    stages.insert(1, Stage(name="scores", left=verdict.eligible))
     stages.append(
-        Stage(
-            name="confidence",
-            left=len(sure),
-            refused={"minimum-confidence": unsure} if unsure else {},
-        )
+        Stage(name="confidence", left=len(sure), refused={"minimum-confidence": unsure})
+        if unsure
+        else verdict.all_sure
     )
     if not len(sure):
         return _fall_back(actions, verdict, policy, stages, personal=True)
-    chances = propensities(scores.expected[sure], policy.exploration)
-    place = draw(chances, seed)
+    expected = scores.expected[sure] if unsure else scores.expected
+    place, propensity = draw(expected, policy.exploration, seed)
     row, confidence = int(verdict.rows[sure[place]]), float(scores.confidence[sure[place]])
-    stages.append(Stage(name="draw", left=1))
+    stages.append(_DRAWN)
     status = Status.CHOSEN
     if _waits(actions, row, policy) or confidence < policy.review.below_confidence:
         status = Status.WAITING
@@ -249,7 +279,7 @@ def conclude(
         row=row,
         status=status,
         confidence=confidence,
-        propensity=float(chances[place]),
+        propensity=propensity,
         stages=tuple(stages),
     )
 

@@ -6,7 +6,8 @@ Rules a reader can check line by line:
 2. The others share ``min(cap, max(epsilon, floor * (n - 1)))``: each of them the floor, or an equal
    part where the cap leaves less, and what is left by a softmax of their scores.
 3. The probabilities sum to 1, and one of them is exactly that with which the action was drawn: the
-   draw is a hash of the seed, even on [0, 1) in steps of 2**-53.
+   draw is a hash of the seed, even on [0, 1) in steps of 2**-53. The best action is asked first:
+   where it is drawn, as nearly always, the others' probabilities are not even computed.
 4. Only allowed actions come here, so nothing that is refused is explored.
 """
 
@@ -78,36 +79,66 @@ def propensities(expected: FloatArray, exploration: Exploration) -> FloatArray:
     >>> propensities(np.array([1.0, 3.0, 1.0]), Exploration(epsilon=0.1)).tolist()
     [0.05, 0.9, 0.05]
     """
-    n = len(expected)
-    best = int(np.argmax(expected))
-    others = n - 1
-    mass = min(exploration.cap, max(exploration.epsilon, exploration.floor * others))
+    n, best = len(expected), int(expected.argmax())
+    tried = _tried(n, exploration)
     chances = np.zeros(n)
-    if others and mass > 0.0:
-        floor = min(exploration.floor, mass / others)
-        rest = np.delete(expected, best)
-        # Divided before it is subtracted: two scores may be further apart than a float can say.
-        scale = float(np.abs(rest).max()) or 1.0
-        scaled = rest / scale
-        spread = float(scaled.std())
-        # Scores that differ by a rounding are tried alike.
-        spread = spread if spread > _LEAST_SPREAD else 1.0
-        weights = np.exp((scaled - scaled.max()) / (spread * exploration.temperature))
-        shares = floor + max(mass - floor * others, 0.0) * (weights / weights.sum())
+    if tried > 0.0:
+        shares = _shares(_without(expected, best), tried, exploration)
         chances[:best], chances[best + 1 :] = shares[:best], shares[best:]
-    chances[best] = 1.0 - chances.sum()
+    chances[best] = 1.0 - tried
     return chances
 
 
-def draw(chances: FloatArray, seed: int) -> int:
-    """Draw a row with these probabilities; the same seed draws the same row.
+def draw(expected: FloatArray, exploration: Exploration, seed: int) -> tuple[int, float]:
+    """Draw a row with the probabilities of `propensities`; the same seed draws the same row.
 
     Args:
-        chances: float64[n], summing to 1.
+        expected: float64[n], n of at least 1, finite.
+        exploration: How much may be tried out.
         seed: 0 to 2**63 - 1.
+
+    Returns:
+        The row, and the probability with which it was drawn.
+
+    >>> draw(np.array([1.0, 3.0, 1.0]), Exploration(epsilon=0.1), seed=1)
+    (1, 0.9)
     """
     digest = hashlib.blake2b(seed.to_bytes(8, "big"), digest_size=8, person=b"homebody draw")
     even = (int.from_bytes(digest.digest(), "big") >> 11) / _STEPS
-    row = int(np.searchsorted(np.cumsum(chances), even, side="right"))
-    # Where the sum falls short of 1 by a rounding, the draw beyond it is the last possible row's.
-    return row if row < len(chances) else int(np.flatnonzero(chances)[-1])
+    best = int(expected.argmax())
+    tried = _tried(len(expected), exploration)
+    keeps = 1.0 - tried
+    if even < keeps:
+        return best, keeps
+    shares = _shares(_without(expected, best), tried, exploration)
+    place = int(shares.cumsum().searchsorted(even - keeps, side="right"))
+    if place >= len(shares):
+        # Where the sum falls short by a rounding, the draw beyond it is the last possible row's.
+        place = int(np.flatnonzero(shares)[-1])
+    return place + (place >= best), float(shares[place])
+
+
+def _tried(n: int, exploration: Exploration) -> float:
+    """What all of n actions but the best have together."""
+    if n == 1:
+        return 0.0
+    return min(exploration.cap, max(exploration.epsilon, exploration.floor * (n - 1)))
+
+
+def _without(expected: FloatArray, best: int) -> FloatArray:
+    return np.concatenate((expected[:best], expected[best + 1 :]))
+
+
+def _shares(rest: FloatArray, tried: float, exploration: Exploration) -> FloatArray:
+    """float64[n - 1]: what each of the others has of what is tried, which is above 0."""
+    others = len(rest)
+    floor = min(exploration.floor, tried / others)
+    # Divided before it is subtracted: two scores may be further apart than a float can say.
+    scale = float(np.abs(rest).max()) or 1.0
+    scaled = rest / scale
+    spread = float(scaled.std())
+    # Scores that differ by a rounding are tried alike.
+    spread = spread if spread > _LEAST_SPREAD else 1.0
+    weights = np.exp((scaled - scaled.max()) / (spread * exploration.temperature))
+    shares: FloatArray = floor + max(tried - floor * others, 0.0) * (weights / weights.sum())
+    return shares

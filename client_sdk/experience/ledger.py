@@ -5,13 +5,15 @@ Rules a reader can check line by line:
 1. A window is rolling: a day is the last 24 hours, a week the last 7 days. What was shown exactly a
    window ago has left it. What lies in the future, because a clock was set back, counts.
 2. A session counts what was shown in it in the last 7 days; what has no session is one session.
-3. Adding and counting cost O(log n); nothing scans a history.
+3. Adding and counting cost O(log n); nothing scans a history. The names shown since a time are
+   kept as a set that grows with what is added, and is made anew only when one of them leaves it.
 4. Of each kind and action the latest time is kept, for `MAX_LATEST` of them; the oldest go first.
 5. `Ledger.from_json` of `Ledger.to_json` counts alike.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right, insort
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +45,16 @@ class Counts(NamedTuple):
     week: int
 
 
+@dataclass(slots=True)
+class _Names:
+    """What `Ledger.names_since` gave last; right for any time from ``since_s`` to ``oldest_s``."""
+
+    kinds: Collection[str]
+    since_s: float
+    oldest_s: float
+    names: frozenset[str]
+
+
 class Ledger:
     """The counts of what was shown.
 
@@ -57,6 +69,7 @@ class Ledger:
         self._sessions: dict[tuple[str, str], list[float]] = {}
         self._latest: dict[str, dict[str, tuple[float, str | None]]] = {}
         self._added = 0
+        self._names: _Names | None = None
 
     def add(self, shown: Shown) -> None:
         """Count one more, in any order."""
@@ -78,14 +91,21 @@ class Ledger:
                 found[channel] = Counts(_since(in_session, now_s - WEEK_S), day, week)
         return found
 
-    def names_since(self, kinds: Collection[str], since_s: float) -> set[str]:
+    def names_since(self, kinds: Collection[str], since_s: float) -> frozenset[str]:
         """Give the ids of actions of these kinds that were shown after a time, and their items."""
+        known = self._names
+        if known is not None and known.since_s <= since_s < known.oldest_s and known.kinds == kinds:
+            return known.names
         names: set[str] = set()
+        oldest_s = math.inf
         for kind in kinds:
             for action_id, (time_s, item_id) in self._latest.get(kind, {}).items():
                 if time_s > since_s:
-                    names.update((action_id,) if item_id is None else (action_id, item_id))
-        return names
+                    names.update(_names(action_id, item_id))
+                    oldest_s = min(oldest_s, time_s)
+        found = frozenset(names)
+        self._names = _Names(kinds=kinds, since_s=since_s, oldest_s=oldest_s, names=found)
+        return found
 
     def to_json(self, now_s: float) -> dict[str, Any]:
         """Give what still counts as plain JSON."""
@@ -115,8 +135,18 @@ class Ledger:
     def _note(self, kind: str, action_id: str, time_s: float, item_id: str | None) -> None:
         latest = self._latest.setdefault(kind, {})
         before = latest.get(action_id)
-        if before is None or time_s >= before[0]:
-            latest[action_id] = (time_s, item_id)
+        if before is not None and time_s < before[0]:
+            return
+        latest[action_id] = (time_s, item_id)
+        known = self._names
+        if known is None or kind not in known.kinds or time_s <= known.since_s:
+            return
+        if before is None or before[0] <= known.since_s:
+            known.names = known.names.union(_names(action_id, item_id))
+            known.oldest_s = min(known.oldest_s, time_s)
+        elif before[1] != item_id:
+            # The item that it was about before is not of the latest time any more.
+            self._names = None
 
     def _tidy(self, now_s: float) -> None:
         oldest_s = now_s - WEEK_S
@@ -137,6 +167,11 @@ class Ledger:
         )
         for _, kind, action_id in every[: max(0, len(every) - MAX_LATEST)]:
             del self._latest[kind][action_id]
+            self._names = None
+
+
+def _names(action_id: str, item_id: str | None) -> tuple[str, ...]:
+    return (action_id,) if item_id is None else (action_id, item_id)
 
 
 def _since(times: Sequence[float], after_s: float) -> int:

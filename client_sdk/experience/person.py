@@ -6,7 +6,8 @@ Rules a reader can check line by line:
 2. What was read is remembered while nothing happens, for a minute at most: several decisions for
    one screen read once. It is never used without a yes at that moment.
 3. Reading costs the same however long the history is: features and last times are folded already,
-   and purchases are columns.
+   and purchases are columns. What was remembered once more gives the very same objects, so whoever
+   compares or writes them sees at once that nothing changed.
 4. The reason of an action names what the person asked for or did, and is true of them.
 """
 
@@ -14,13 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
 
 import numpy as np
 
 from client_sdk.experience.action_table import ActionTable
 from client_sdk.experience.actions import Action, Moment
-from client_sdk.experience.decisions import Decision, Status
+from client_sdk.experience.decisions import Conclusion, Status
 from client_sdk.experience.guardrails.policy import GuardrailPolicy
 from client_sdk.experience.ledger import DAY_S, Ledger
 from client_sdk.experience.preferences import Preferences
@@ -35,6 +38,7 @@ NOTHING_BETTER = "Nothing better may be done now: this is what everybody gets."
 NOTHING_KNOWN = "It is worth the most of what may be done now."
 REMEMBERED_S = 60.0
 _NO_ROW = -1
+_NOTHING: Final[frozenset[str]] = frozenset()
 
 
 PreferenceReader = Callable[[], Preferences]
@@ -59,15 +63,44 @@ class PersonReader:
 
     def read(self, context: Context) -> Person:
         """Read the person as they are now."""
-        return Person(features=self.features(context), activity=self.activity())
+        return Person(
+            features=self.features(context),
+            activity=self.activity(),
+            last_complaint_s=self.last_s("support"),
+            last_return_s=self.last_s("return"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Person:
-    """What was read of the person for one decision; only with a yes to personalise."""
+    """What was read of the person for one decision; only with a yes to personalise.
+
+    Attributes:
+        features: Every feature.
+        activity: What was done with each item.
+        last_complaint_s: When they last asked for support, seconds since 1970; None for never.
+        last_return_s: When they last returned something.
+    """
 
     features: FeatureVector
     activity: Activity
+    last_complaint_s: float | None = None
+    last_return_s: float | None = None
+
+    @cached_property
+    def messages_7_days(self) -> int:
+        """Messages shown in the last 7 days, as the events say."""
+        return int(self.features.get("messages_7_days") or 0)
+
+    @cached_property
+    def dismissed_share(self) -> float | None:
+        """How many of the messages they closed, 0 to 1; None for unknown."""
+        return self.features.get("dismissed_share_30_days")
+
+    @cached_property
+    def categories(self) -> frozenset[str]:
+        """The categories that interest them, case folded."""
+        return frozenset(name.casefold() for name in self.features.map("category_affinity"))
 
 
 class PersonMemory:
@@ -116,11 +149,26 @@ class Purchases:
         self._items = list(actions.items)
         self._places = {item_id: place for place, item_id in enumerate(self._items)}
         self._rows: IntArray = np.full(len(self._items), _NO_ROW, np.int64)
+        self._known_places: IntArray = np.zeros(0, np.int64)
         self._activity: Activity | None = None
         self._known = 0
+        self._person: Person | None = None
+        self._kept: Mapping[str, float] = {}
 
-    def kept(self, activity: Activity) -> dict[str, float]:
-        """Give the time of the last purchase of each item that was bought and not returned."""
+    def kept(self, person: Person) -> Mapping[str, float]:
+        """Give the time of the last purchase of each item that was bought and not returned.
+
+        Returns:
+            The very same mapping for the same person read, and for equal purchases.
+        """
+        if person is not self._person:
+            found = self._read(person.activity)
+            if found != self._kept:
+                self._kept = found
+            self._person = person
+        return self._kept
+
+    def _read(self, activity: Activity) -> dict[str, float]:
         table = activity.items
         if self._activity is not activity or len(table) < self._known:
             self._activity, self._known = activity, 0
@@ -131,14 +179,14 @@ class Purchases:
                 if place is not None:
                     self._rows[place] = row
             self._known = len(table)
-        places = np.flatnonzero(self._rows != _NO_ROW)
-        if not len(places):
-            return {}
+            self._known_places = np.flatnonzero(self._rows != _NO_ROW)
+        places = self._known_places
         rows = self._rows[places]
-        bought = table.kept()[rows] > 0
+        bought = table.kept_of(rows) > 0
         times = table.last_purchase_s[rows[bought]].tolist()
+        items = self._items
         return {
-            self._items[place]: time_s
+            items[place]: time_s
             for place, time_s in zip(places[bought].tolist(), times, strict=True)
         }
 
@@ -148,7 +196,7 @@ def because(
     *,
     preferences: Preferences,
     activity: Activity,
-    affinity: Mapping[str, float],
+    categories: Callable[[], AbstractSet[str]],
 ) -> str:
     """Say in one sentence what of the person speaks for an action.
 
@@ -156,15 +204,16 @@ def because(
         action: The one that was chosen.
         preferences: What the person asked for.
         activity: What was done with each item.
-        affinity: Each category's share of the person's interest.
+        categories: Gives the categories that interest the person, case folded; asked last.
 
     >>> because(Action(action_id="a", topic="tea"), preferences=Preferences(),
-    ...         activity=Activity(), affinity={"Tea": 0.5})
+    ...         activity=Activity(), categories=lambda: {"tea"})
     'Because you often choose tea.'
     """
-    liked = next((word for word in (action.topic, *action.tags) if word in preferences.liked), None)
-    if liked is not None:
-        return f"Because you asked for more {liked}."
+    if preferences.liked:
+        for word in (action.topic, *action.tags):
+            if word in preferences.liked:
+                return f"Because you asked for more {word}."
     if action.item_id is not None:
         done = activity.of(action.item_id)
         if done.purchases:
@@ -173,13 +222,14 @@ def because(
             return "Because you put it in the cart."
         if done.views:
             return "Because you looked at it."
-    if action.topic and action.topic in {name.casefold() for name in affinity}:
+    if action.topic and action.topic in categories():
         return f"Because you often choose {action.topic}."
     return NOTHING_KNOWN
 
 
 def reason_of(
-    decision: Decision,
+    conclusion: Conclusion,
+    action: Action | None,
     *,
     person: Person | None,
     preferences: Preferences,
@@ -187,24 +237,24 @@ def reason_of(
     """Say in one sentence why a decision came out as it did.
 
     Args:
-        decision: Without its reason.
+        conclusion: What was concluded.
+        action: The one that is done, or waits; None for nothing.
         person: None without a yes to personalise.
         preferences: What the person asked for.
     """
-    if decision.status is Status.NOTHING:
-        refused = {rule: n for stage in decision.stages for rule, n in stage.refused.items()}
+    if conclusion.status is Status.NOTHING:
+        refused = {rule: n for stage in conclusion.stages for rule, n in stage.refused.items()}
         most = max(refused, key=refused.__getitem__, default="")
         return f"Nothing may be done now{f'; most is refused by {most}' if most else ''}."
-    action = decision.action or decision.proposed
     if person is None or action is None:
         return NO_CONSENT
-    if decision.confidence is None:
+    if conclusion.confidence is None:
         return NOTHING_BETTER
     return because(
         action,
         preferences=preferences,
         activity=person.activity,
-        affinity=person.features.map("category_affinity"),
+        categories=lambda: person.categories,
     )
 
 
@@ -245,7 +295,6 @@ def situation_of(
     ledger: Ledger,
     waiting: frozenset[str],
     person: Person | None,
-    last_s: Callable[[str], float | None],
     purchases: Purchases,
 ) -> Situation:
     """Put the situation of a question together.
@@ -258,35 +307,33 @@ def situation_of(
         ledger: What was shown.
         waiting: Ids of actions that wait for approval.
         person: None without a yes to personalise.
-        last_s: Asked for a person only.
         purchases: Of the same actions.
     """
     actions, now_s = asked.actions, asked.now_s
     offers = frozenset(shop.active_offers())
     if policy.offers is not None:
         since_s = now_s - policy.offers.active_days * DAY_S
-        offers |= ledger.names_since(policy.offers.kinds, since_s)
-    common = Situation(
+        shown = ledger.names_since(policy.offers.kinds, since_s)
+        offers = offers | shown if offers else shown
+    return Situation(
         now_s=now_s,
         utc_offset_s=asked.moment.context.utc_offset_s,
-        personal=False,
+        personal=person is not None,
         paused=preferences.paused(now_s),
         opted_in=preferences.channels,
-        less=frozenset(actions.words & preferences.less),
-        less_items=frozenset(actions.items & preferences.less_items),
-        sold_out=frozenset(actions.items & shop.sold_out()),
+        less=_of_table(preferences.less, actions.words),
+        less_items=_of_table(preferences.less_items, actions.items),
+        sold_out=_of_table(shop.sold_out(), actions.items),
         offers=offers,
         waiting=waiting,
         counts=ledger.counts(session=asked.moment.session, now_s=now_s),
+        bought_s={} if person is None else purchases.kept(person),
+        messages_7_days=0 if person is None else person.messages_7_days,
+        dismissed_share=None if person is None else person.dismissed_share,
+        last_complaint_s=None if person is None else person.last_complaint_s,
+        last_return_s=None if person is None else person.last_return_s,
     )
-    if person is None:
-        return common
-    return replace(
-        common,
-        personal=True,
-        bought_s=purchases.kept(person.activity),
-        messages_7_days=int(person.features.get("messages_7_days") or 0),
-        dismissed_share=person.features.get("dismissed_share_30_days"),
-        last_complaint_s=last_s("support"),
-        last_return_s=last_s("return"),
-    )
+
+
+def _of_table(names: AbstractSet[str], table: AbstractSet[str]) -> frozenset[str]:
+    return frozenset(table & names) if names else _NOTHING

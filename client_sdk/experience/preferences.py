@@ -1,16 +1,23 @@
-"""What the person asked for: topics, items, channels, a pause; and the centre where it is set.
+"""What the person asked for: topics, items, channels, permissions, a pause; and where it is set.
 
 Rules a reader can check line by line:
 
-1. Nothing is on by default: no topic, no channel, no pause. Only the person's own act sets one.
+1. Nothing is on by default: no topic, no channel, no permission, no pause. Only the person's own
+   act sets one.
 2. A change is durable in the vault before it counts. One that can't be written changes nothing.
 3. A topic is liked or wanted less, never both; the later word counts. Topics and channels are case
    folded; item ids stay as they are.
 4. Everything is bounded by the constants below; the history keeps the latest `MAX_CHANGES`.
 5. A pause ends by itself at its time; `PreferenceCentre.resume` ends it earlier.
 6. `united` joins what was said in two places: a wish for less stands wherever it was said and beats
-   a like, the later end of two pauses counts, likes fill gaps, and channels are never taken over.
+   a like, the later end of two pauses counts, likes fill gaps, and channels and permissions are
+   never taken over.
 7. No error holds a topic, an item or a channel.
+8. What a source such as the location says may be used with its permission only. It is no channel:
+   nothing is sent by it. A store from before permissions keeps the person's yes: what was opened
+   as a channel and is a source becomes a permission when it is read.
+
+More than 400 lines: what can be set and where it is set stand on one page.
 """
 
 from __future__ import annotations
@@ -28,6 +35,10 @@ MAX_TEXT_CHARS: Final = 128
 MAX_TOPICS: Final = 500
 MAX_ITEMS: Final = 500
 MAX_CHANNELS: Final = 20
+MAX_PERMISSIONS: Final = 20
+SOURCES: Final = frozenset({"location"})
+"""What is a permission whatever an app calls it, and never a channel."""
+
 MAX_CHANGES: Final = 200
 # 9999-12-31; a number above it is milliseconds by mistake.
 LAST_TIME_S: Final = 253_402_300_799.0
@@ -43,12 +54,14 @@ class Preferences:
         less: Topics to show less of; none of them is liked as well. At most 500 with the liked.
         less_items: Item ids to show less of, at most 500.
         channels: Channels that the person opted in to, such as ``"email"``; none by default.
+        permissions: Sources that the person lets the app use, such as ``"location"``; none by
+            default.
         paused_until_s: Nothing is learned, personal or sent before then, seconds since 1970 (UTC);
             None where nothing is paused.
 
     Raises:
         ValueError: a text has not 1 to 128 characters, there are too many, a topic is in both
-            lists, or the end of the pause is no time.
+            lists, a channel is a permission, or the end of the pause is no time.
 
     >>> Preferences(liked=frozenset({"Tea"})).liked
     frozenset({'tea'})
@@ -58,10 +71,11 @@ class Preferences:
     less: frozenset[str] = frozenset()
     less_items: frozenset[str] = frozenset()
     channels: frozenset[str] = frozenset()
+    permissions: frozenset[str] = frozenset()
     paused_until_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("liked", "less", "channels"):
+        for name in ("liked", "less", "channels", "permissions"):
             object.__setattr__(
                 self, name, frozenset(_folded(name, text) for text in _texts(name, self))
             )
@@ -69,6 +83,11 @@ class Preferences:
         _at_most("topics", len(self.liked) + len(self.less), MAX_TOPICS)
         _at_most("items", len(self.less_items), MAX_ITEMS)
         _at_most("channels", len(self.channels), MAX_CHANNELS)
+        _at_most("permissions", len(self.permissions), MAX_PERMISSIONS)
+        if self.channels & SOURCES:
+            raise ValueError(
+                "channels: expected ways to send; got a source: allow_permission gives that"
+            )
         if self.liked & self.less:
             raise ValueError("expected a topic in 'liked' or in 'less'; got one in both")
         if self.paused_until_s is not None:
@@ -88,6 +107,7 @@ class Preferences:
                 ("Show less of", self.less),
                 ("Show less of these items", self.less_items),
                 ("Messages may come by", self.channels),
+                ("May be used", self.permissions),
             )
             if names
         ]
@@ -116,6 +136,7 @@ class Preferences:
         True
         """
         names = {field.name for field in fields(cls)}
+        value = _with_permissions(value)
         if not isinstance(value, Mapping) or set(value) != names:
             raise ValueError(f"expected an object with the fields {sorted(names)}; got another")
         lists = {name: value[name] for name in names - {"paused_until_s"}}
@@ -152,6 +173,7 @@ def united(own: Preferences, other: Preferences, *, likes: bool = True) -> Prefe
         less=less,
         less_items=_filled(own.less_items, other.less_items, MAX_ITEMS),
         channels=own.channels,
+        permissions=own.permissions,
         paused_until_s=max(ends, default=None),
     )
 
@@ -163,8 +185,9 @@ class PreferenceChange:
     Attributes:
         time_s: Seconds since 1970 (UTC).
         change: ``"more"``, ``"less"``, ``"less item"``, ``"forget"``, ``"allow channel"``,
-            ``"refuse channel"``, ``"pause"``, ``"resume"`` or ``"unite"``.
-        about: The topic, the item or the channel.
+            ``"refuse channel"``, ``"allow permission"``, ``"refuse permission"``, ``"pause"``,
+            ``"resume"`` or ``"unite"``.
+        about: The topic, the item, the channel or the permission.
     """
 
     time_s: float
@@ -266,7 +289,8 @@ class PreferenceCentre:
         """Let messages come by a channel, such as ``"email"`` or ``"push"``.
 
         Raises:
-            ValueError: not 1 to 128 characters, or 20 channels are open already.
+            ValueError: not 1 to 128 characters, 20 channels are open already, or it is a source
+                such as the location: that is a permission.
         """
         channel = _folded("channel", name)
         with self._lock:
@@ -283,6 +307,28 @@ class PreferenceCentre:
         with self._lock:
             now = self._current
             self._set(replace(now, channels=now.channels - {channel}), "refuse channel", channel)
+
+    def allow_permission(self, name: str) -> None:
+        """Let a source be used, such as ``"location"``.
+
+        Raises:
+            ValueError: not 1 to 128 characters, or 20 permissions are given already.
+        """
+        permission = _folded("permission", name)
+        with self._lock:
+            given = self._current.permissions | {permission}
+            self._set(replace(self._current, permissions=given), "allow permission", permission)
+
+    def refuse_permission(self, name: str) -> None:
+        """Let a source be used no more, from the next call on.
+
+        Raises:
+            ValueError: not 1 to 128 characters.
+        """
+        permission = _folded("permission", name)
+        with self._lock:
+            left = self._current.permissions - {permission}
+            self._set(replace(self._current, permissions=left), "refuse permission", permission)
 
     def pause(self, *, until_s: float | None = None, for_s: float | None = None) -> None:
         """Learn nothing, show nothing personal and send nothing for a while.
@@ -325,6 +371,16 @@ class PreferenceCentre:
         stream, key = _RECORD
         self._vault.write(Record(stream=stream, key=key, value=value), durable=True)
         self._current, self._changes = wanted, changes
+
+
+def _with_permissions(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read what was written before there were permissions: an opened source was one (rule 8)."""
+    old = isinstance(value, Mapping) and "permissions" not in value
+    if not old or not isinstance(value.get("channels"), list):
+        return value
+    opened = [name for name in value["channels"] if name in SOURCES]
+    left = [name for name in value["channels"] if name not in SOURCES]
+    return {**value, "channels": left, "permissions": opened}
 
 
 def _filled(own: frozenset[str], other: frozenset[str], room: int) -> frozenset[str]:

@@ -44,15 +44,18 @@ class Scores:
     confidence: FloatArray
 
     def __post_init__(self) -> None:
-        for name in ("expected", "confidence"):
-            given = np.asarray(getattr(self, name), np.float64)
-            object.__setattr__(self, name, given)
-            if given.ndim != 1 or not np.isfinite(given).all():
-                raise ValueError(f"{name}: expected one finite number an action; got others")
-        if self.expected.shape != self.confidence.shape:
+        # Reductions of ufuncs, not methods of arrays: a decision makes two of these, and waits.
+        expected = np.asarray(self.expected, np.float64)
+        confidence = np.asarray(self.confidence, np.float64)
+        object.__setattr__(self, "expected", expected)
+        object.__setattr__(self, "confidence", confidence)
+        if expected.ndim != 1 or not np.logical_and.reduce(np.isfinite(expected)):
+            raise ValueError("expected: expected one finite number an action; got others")
+        if confidence.shape != expected.shape:
             raise ValueError("expected and confidence: expected equally many; got others")
-        if len(self.confidence) and not (
-            self.confidence.min() >= 0.0 and self.confidence.max() <= 1.0
+        # A number that is none is not within any bounds, so it is refused here too.
+        if len(confidence) and not (
+            np.minimum.reduce(confidence) >= 0.0 and np.maximum.reduce(confidence) <= 1.0
         ):
             raise ValueError("confidence: expected numbers from 0 to 1; got others")
 
@@ -62,11 +65,15 @@ class Scores:
         Raises:
             ValueError: one is too large for a float32.
         """
+        # Not checked twice: of what `__post_init__` promised, rounding can break one thing only.
+        rounded = object.__new__(Scores)
         with np.errstate(over="ignore"):
-            return Scores(
-                expected=self.expected[rows].astype(np.float32),
-                confidence=self.confidence[rows].astype(np.float32),
-            )
+            for name, column in (("expected", self.expected), ("confidence", self.confidence)):
+                short = column.take(rows).astype(np.float32)
+                object.__setattr__(rounded, name, short.astype(np.float64))
+        if not np.logical_and.reduce(np.isfinite(rounded.expected)):
+            raise ValueError("expected: expected finite numbers in float32; got larger ones")
+        return rounded
 
 
 class Scorer(Protocol):

@@ -8,14 +8,15 @@ Rules a reader can check line by line:
    complaint, no shares. What the person asked for by hand is: channels, and what to show less of;
    it takes away and never adds. Counts of what was shown are, because a cap protects the person.
 3. Only what concerns the actions of the question is in it: words, items and channels of the table.
-4. `Situation.from_json` of `Situation.to_json` is equal to it.
+4. A situation is a value: no set or mapping in it is changed, here or where it came from.
+5. `Situation.from_json` of `Situation.to_json` is equal to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from client_sdk.experience.ledger import Counts
 
@@ -68,11 +69,11 @@ class Situation:
 
     def to_json(self) -> dict[str, Any]:
         """Give it as plain JSON; what is empty is left out."""
-        value = {name: given for name, given in vars(self).items() if given not in _EMPTY}
-        value["personal"] = self.personal
-        for name in _SETS & value.keys():
-            value[name] = sorted(value[name])
-        return value
+        return {
+            name: plain_of(name, given)
+            for name, given in vars(self).items()
+            if name == "personal" or given not in _EMPTY
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Situation:
@@ -87,6 +88,11 @@ class Situation:
         if "counts" in given:
             given["counts"] = {name: Counts(*row) for name, row in given["counts"].items()}
         return cls(**given)
+
+
+def plain_of(name: str, given: object) -> object:
+    """Give one field of a situation as plain JSON."""
+    return sorted(cast("frozenset[str]", given)) if name in _SETS else given
 
 
 _SETS = frozenset({"opted_in", "less", "less_items", "sold_out", "offers", "waiting"})

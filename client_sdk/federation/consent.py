@@ -78,6 +78,7 @@ class ConsentCentre:
         lock: Shared with whoever else uses the vault.
         answers: What the vault holds, oldest first.
         paused: Says whether the person's pause lasts now; never by default.
+        withdrawn: Called when the person said no to something, before `withdraw` returns.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ConsentCentre:
         lock: AbstractContextManager[object],
         answers: list[ConsentAnswer],
         paused: Callable[[], bool] = lambda: False,
+        withdrawn: Callable[[], None] = lambda: None,
     ) -> None:
         self._vault = vault
         self._signer = signer
@@ -98,6 +100,7 @@ class ConsentCentre:
         self._lock = lock
         self._answers = answers
         self._paused = paused
+        self._withdrawn = withdrawn
         self._latest = {answer.receipt.purpose: answer for answer in answers}
 
     @property
@@ -210,6 +213,8 @@ class ConsentCentre:
             for answer in answers:
                 self._answers.append(answer)
                 self._latest[answer.receipt.purpose] = answer
+            if not granted:
+                self._withdrawn()
 
     def _sign(self, purpose: Purpose, *, granted: bool) -> ConsentAnswer:
         latest = self._latest.get(purpose)

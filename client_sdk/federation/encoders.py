@@ -21,68 +21,65 @@ Rules a reader can check line by line:
 |                 | negatives, ridge, seed       | factors                  |              |
 | experiment-     | experiment = its definition  | none                     | groups       |
 | outcomes        | (SHA-256), groups, metrics   |                          | (1 + 2 metrics) |
+| bandit-         | bandit = its name on the     | JSON list of k ids       | k (d (d + 1) |
+| statistics      | device, arms = k, features = d |                        | / 2 + d)     |
+| survey          | entries, local noise (0: none) | the survey             | entries      |
+| model-          | models = 1 or 2, bytes of the  | ranker tables          | 5 or 9       |
+| evaluation      | first                          |                        |              |
 """
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from client_sdk.intelligence.history import History, statistics_vector
+from client_sdk.federation.encoding import (
+    Encoder,
+    EncoderInput,
+    OrderOutOfBoundsError,
+    Parameters,
+    TaskUnavailableError,
+    TooLittleDataError,
+)
+from client_sdk.federation.evaluation import asked_dimension as evaluation_dimension
+from client_sdk.federation.evaluation import encode_evaluation
+from client_sdk.federation.local_noise import check_promise
+from client_sdk.federation.statistics import asked_dimension as survey_dimension
+from client_sdk.federation.statistics import encode_survey
+from client_sdk.intelligence.history import statistics_vector
 from client_sdk.wire import Order, SparseVector, TaskKind, pack_outer_product, packed_length
+from client_sdk.wire.bandit import (
+    MAX_FEATURES,
+    MAX_ID_CHARS,
+    MAX_TASK_ARMS,
+    contribution_length,
+    read_arms_payload,
+)
 from client_sdk.wire.outcomes import (
     MAX_GROUPS,
     MAX_METRICS,
-    ExperimentOutcome,
     OutcomeLayout,
 )
 from client_sdk.wire.table import RankerSettings, RankerTable
+
+__all__ = [
+    "ENCODERS",
+    "Encoder",
+    "EncoderInput",
+    "OrderOutOfBoundsError",
+    "TaskUnavailableError",
+    "TooLittleDataError",
+    "expected_dimension",
+    "participation_key",
+]
 
 MAX_TOP_ITEMS: Final = 4_096
 MAX_RANK: Final = 1_024
 MAX_STEPS: Final = 100
 MAX_NEGATIVES: Final = 100
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
-
-
-class OrderOutOfBoundsError(ValueError):
-    """The order asks for what its task does not allow; nothing was computed."""
-
-
-class TooLittleDataError(ValueError):
-    """The history holds nothing that this task could use."""
-
-
-class TaskUnavailableError(ValueError):
-    """This device has no model, or no runtime, for the task."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderInput:
-    """What an encoder may see.
-
-    Attributes:
-        history: What the person did, by catalogue row.
-        n_items: Size of the catalogue.
-        graph: The active release's ``.tflite`` bytes; None before any model.
-        settings: The active release's ranker settings; None before any model.
-        experiments: By the hash of the definition, the experiments whose windows are over for this
-            person, and what came of them.
-    """
-
-    history: History
-    n_items: int
-    graph: bytes | None = None
-    settings: RankerSettings | None = None
-    experiments: Mapping[str, ExperimentOutcome] = field(default_factory=dict)
-
-
-Encoder = Callable[[Order, EncoderInput], SparseVector]
 
 
 def expected_dimension(order: Order, *, n_items: int) -> int:
@@ -91,7 +88,10 @@ def expected_dimension(order: Order, *, n_items: int) -> int:
     Raises:
         OrderOutOfBoundsError: a parameter is missing, unknown, or outside its bounds.
     """
-    parameters = _Parameters(order.parameters)
+    check_promise(order)
+    if order.kind in _STATISTICS:
+        return _STATISTICS[order.kind](order)
+    parameters = Parameters(order.parameters)
     if order.kind is TaskKind.ITEM_COUNTS:
         parameters.done()
         return n_items
@@ -101,6 +101,9 @@ def expected_dimension(order: Order, *, n_items: int) -> int:
         return packed_length(top_items)
     if order.kind is TaskKind.EXPERIMENT_OUTCOMES:
         return _asked_experiment(order)[1].dimension
+    if order.kind is TaskKind.BANDIT_STATISTICS:
+        asked = _asked_bandit(order)
+        return contribution_length(n_arms=asked.arms, n_features=asked.features)
     return n_items * _training(order).rank
 
 
@@ -229,11 +232,43 @@ def encode_experiment_outcomes(order: Order, given: EncoderInput) -> SparseVecto
         raise OrderOutOfBoundsError(str(error)) from error
 
 
+def encode_bandit_statistics(order: Order, given: EncoderInput) -> SparseVector:
+    """Give what a bandit saw of the order's arms, cut to the order's clip norm as a whole.
+
+    Raises:
+        TooLittleDataError: there is no such bandit, or it saw none of the arms.
+        TaskUnavailableError: this device's bandit has other features.
+        OrderOutOfBoundsError: the payload is not k ids, each once.
+    """
+    asked = _asked_bandit(order)
+    try:
+        arms = read_arms_payload(order.payload)
+    except ValueError as error:
+        raise OrderOutOfBoundsError(str(error)) from error
+    if len(arms) != asked.arms:
+        raise OrderOutOfBoundsError(f"arms: expected {asked.arms} ids; got {len(arms)}")
+    seen = given.bandits.get(asked.bandit)
+    if seen is None or not set(arms) & set(seen.arms):
+        raise TooLittleDataError("no arm of this bandit was answered")
+    if seen.n_features != asked.features:
+        raise TaskUnavailableError("the bandit of this device has other features")
+    return SparseVector.from_dense(seen.pack(arms, clip_norm=order.clip_norm))
+
+
 ENCODERS: Final[Mapping[TaskKind, Encoder]] = {
     TaskKind.ITEM_COUNTS: encode_item_counts,
     TaskKind.ITEM_STATISTICS: encode_item_statistics,
     TaskKind.ITEM_TRAINING: encode_item_training,
     TaskKind.EXPERIMENT_OUTCOMES: encode_experiment_outcomes,
+    TaskKind.BANDIT_STATISTICS: encode_bandit_statistics,
+    TaskKind.SURVEY: encode_survey,
+    TaskKind.MODEL_EVALUATION: encode_evaluation,
+}
+
+
+_STATISTICS: Final[Mapping[TaskKind, Callable[[Order], int]]] = {
+    TaskKind.SURVEY: survey_dimension,
+    TaskKind.MODEL_EVALUATION: evaluation_dimension,
 }
 
 
@@ -248,7 +283,7 @@ class _Training:
 
 
 def _training(order: Order) -> _Training:
-    parameters = _Parameters(order.parameters)
+    parameters = Parameters(order.parameters)
     training = _Training(
         rank=parameters.whole("rank", 1, MAX_RANK),
         learning_rate=parameters.number("learning_rate", 1e3),
@@ -262,7 +297,7 @@ def _training(order: Order) -> _Training:
 
 
 def _asked_experiment(order: Order) -> tuple[str, OutcomeLayout]:
-    parameters = _Parameters(order.parameters)
+    parameters = Parameters(order.parameters)
     definition = parameters.sha256("experiment")
     layout = OutcomeLayout(
         groups=parameters.whole("groups", 1, MAX_GROUPS),
@@ -273,32 +308,19 @@ def _asked_experiment(order: Order) -> tuple[str, OutcomeLayout]:
     return definition, layout
 
 
-class _Parameters:
-    """Typed, bounded reading of an order's parameters; nothing may be left over."""
+@dataclass(frozen=True, kw_only=True)
+class _AskedBandit:
+    bandit: str
+    arms: int
+    features: int
 
-    def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._left = dict(parameters)
 
-    def whole(self, name: str, low: int, high: int) -> int:
-        value = self._left.pop(name, None)
-        if type(value) is not int or not low <= value <= high:
-            raise OrderOutOfBoundsError(f"{name}: expected a whole number from {low} to {high}")
-        return value
-
-    def number(self, name: str, high: float) -> float:
-        value = self._left.pop(name, None)
-        if type(value) not in (int, float) or not 0 < value <= high:
-            raise OrderOutOfBoundsError(f"{name}: expected a number above 0 and at most {high:g}")
-        if not math.isfinite(number := float(value)):
-            raise OrderOutOfBoundsError(f"{name}: expected a finite number")
-        return number
-
-    def sha256(self, name: str) -> str:
-        value = self._left.pop(name, None)
-        if not isinstance(value, str) or not _SHA256.fullmatch(value):
-            raise OrderOutOfBoundsError(f"{name}: expected 64 hexadecimal digits")
-        return value
-
-    def done(self) -> None:
-        if self._left:
-            raise OrderOutOfBoundsError("there is a parameter that the task does not have")
+def _asked_bandit(order: Order) -> _AskedBandit:
+    parameters = Parameters(order.parameters)
+    asked = _AskedBandit(
+        bandit=parameters.text("bandit", MAX_ID_CHARS),
+        arms=parameters.whole("arms", 1, MAX_TASK_ARMS),
+        features=parameters.whole("features", 1, MAX_FEATURES),
+    )
+    parameters.done()
+    return asked

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -185,7 +185,14 @@ class SuperLinkConnection:
                     heartbeat_interval=HEARTBEAT_S,
                 )
             )
-            yield _Session(client, Node(node_id=activated.node_id), self.clock)
+            session = _Session(client, Node(node_id=activated.node_id), self.clock)
+            try:
+                yield session
+            except httpx.TransportError:
+                # A node that is still active can't check in again until two heartbeats are missed.
+                with suppress(httpx.HTTPError):
+                    session.leave(linger_s=0.0)
+                raise
 
 
 class _Session:
@@ -198,9 +205,11 @@ class _Session:
         self._beat_s = clock()
 
     def keep_alive(self) -> None:
-        """Send a heartbeat where half the interval has passed."""
+        """Send a heartbeat where half the interval has passed; one that is lost is tried again."""
         if self._clock() - self._beat_s >= HEARTBEAT_S / 2:
-            self._beat(HEARTBEAT_S)
+            # Flower gives a heartbeat five seconds, which a busy server may need for longer.
+            with suppress(httpx.TransportError):
+                self._beat(HEARTBEAT_S)
 
     def leave(self, *, linger_s: float) -> None:
         """Say goodbye: at once, or after ``linger_s`` so that replies can still be fetched."""

@@ -7,16 +7,19 @@ Rules a reader can check line by line; the first that fails gives the reason of 
 2. Consent to the task's purpose, for the order's very policy text, is there *before* any work
    (`NO_CONSENT`, `CONSENT_WITHDRAWN` with the signed withdrawal, `CONSENT_EXPIRED`). A history that
    may not even be used here, without consent to personalise, counts as none (`TOO_LITTLE_DATA`).
-3. The order is open (`LATE`), about this device's catalogue (`STALE_CATALOGUE`), of a known task
-   (`UNKNOWN_TASK`), its clip norm in (0, 10] and its parameters and dimension what the task implies
-   (`OUT_OF_BOUNDS_ORDER`).
-4. This device has not contributed to the task yet (`ALREADY_CONTRIBUTED`), and has something to
-   contribute (`TOO_LITTLE_DATA`).
-5. The vector passes the outbound guard (`OUTBOUND_GUARD`).
-6. Consent is checked *again* when the vector is ready, under the lock that a withdrawal takes.
+3. This is a moment to work for others (`federation.eligibility`): `NOT_IDLE`, `NOT_CHARGING`,
+   `METERED`, `LOW_STORAGE`.
+4. The order is open (`LATE`), about this device's catalogue (`STALE_CATALOGUE`), of a known task
+   (`UNKNOWN_TASK`), its clip norm in (0, 10] and its parameters and dimension what the task and the
+   clipping imply (`OUT_OF_BOUNDS_ORDER`).
+5. This device has not contributed to the task yet (`ALREADY_CONTRIBUTED`), may be in this round of
+   its run (`federation.participations`), and has enough to contribute (`TOO_LITTLE_DATA`).
+6. The vector passes the outbound guard (`OUTBOUND_GUARD`). Where the order asks for local noise,
+   it gets it then, and what the guard let through does not leave without it.
+7. Consent is checked *again* when the vector is ready, under the lock that a withdrawal takes.
    Under the same lock the participation and its transparency entry become durable. Only then is
    the contribution returned: a crash may lose a contribution, never send a second one.
-7. Whatever fails otherwise is `DEVICE_ERROR`. No text of an exception is ever part of an answer.
+8. Whatever fails otherwise is `DEVICE_ERROR`. No text of an exception is ever part of an answer.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from client_sdk.federation.consent import ConsentCentre, ConsentState
+from client_sdk.federation.eligibility import EligibilityRules, conditions_now, refusal_of
 from client_sdk.federation.encoders import (
     ENCODERS,
     Encoder,
@@ -38,8 +42,10 @@ from client_sdk.federation.encoders import (
     participation_key,
 )
 from client_sdk.federation.guard import OutboundGuardError, guard
+from client_sdk.federation.local_noise import add_local_noise, message_norm, read_local_noise
+from client_sdk.federation.participations import PARTICIPATION_STREAM, Participations
 from client_sdk.federation.transparency import Sent, TransparencyEntry
-from client_sdk.ports import Clock
+from client_sdk.ports import Clock, DeviceConditions
 from client_sdk.signals.vault import Record, Vault
 from client_sdk.wire import (
     Acceptance,
@@ -57,7 +63,6 @@ from client_sdk.wire import (
 )
 
 MAX_CLIP_NORM: Final = 10.0
-PARTICIPATION_STREAM: Final = "participation"
 _NO_TASK: Final = "0" * 32
 _NO_CONSENT: Final = {
     ConsentState.NEVER_ASKED: Refusal.NO_CONSENT,
@@ -101,6 +106,8 @@ class Participant:
         clock: Tells the time.
         lock: The lock that `consent` and `vault` share.
         device_state: Gives the state to answer from; None before any release.
+        conditions: How the device is; None where the app chooses the moment itself.
+        rules: When a device takes part.
         encoders: By default those of this SDK; a test may pass others.
     """
 
@@ -113,6 +120,8 @@ class Participant:
         clock: Clock,
         lock: AbstractContextManager[object],
         device_state: Callable[[], DeviceState | None],
+        conditions: DeviceConditions | None = None,
+        rules: EligibilityRules | None = None,
         encoders: Mapping[TaskKind, Encoder] = ENCODERS,
     ) -> None:
         self._vault = vault
@@ -121,7 +130,11 @@ class Participant:
         self._clock = clock
         self._lock = lock
         self._device_state = device_state
+        self._conditions = conditions
+        self._rules = rules or EligibilityRules()
         self._encoders = encoders
+        with lock:
+            self._participations = Participations(vault, now_s=clock.now_s())
 
     def answer(self, frame_bytes: bytes) -> bytes:
         """Answer an invitation or an order.
@@ -150,6 +163,7 @@ class Participant:
 
     def _answer(self, order: Order, state: DeviceState, *, invited: bool) -> bytes:
         receipt = self._consented(order)
+        self._check_conditions()
         with self._lock:
             given = state.given(order.purpose)
         self._check(order, state, given)
@@ -177,7 +191,8 @@ class Participant:
                 key=participation_key(order),
                 value={"time_s": entry.time_s},
             )
-            self._vault.write(took_part, entry.to_record(), durable=True)
+            remembered = self._participations.records(order, now_s=entry.time_s)
+            self._vault.write(took_part, *remembered, entry.to_record(), durable=True)
         return contribution
 
     def _consented(self, order: Order) -> bytes:
@@ -193,6 +208,13 @@ class Participant:
             raise _RefusedError(Refusal.TOO_LITTLE_DATA)
         return signed
 
+    def _check_conditions(self) -> None:
+        if self._conditions is None:
+            return
+        reason = refusal_of(conditions_now(self._conditions), self._rules)
+        if reason is not None:
+            raise _RefusedError(reason)
+
     def _check(self, order: Order, state: DeviceState, given: EncoderInput) -> None:
         if self._clock.now_s() >= order.closes_at_s:
             raise _RefusedError(Refusal.LATE)
@@ -204,21 +226,32 @@ class Participant:
             dimension = expected_dimension(order, n_items=given.n_items)
         except OrderOutOfBoundsError:
             raise _RefusedError(Refusal.OUT_OF_BOUNDS_ORDER) from None
+        dimension += order.clipping.extra_entries
         if order.dimension != dimension or not 0 < order.clip_norm <= MAX_CLIP_NORM:
             raise _RefusedError(Refusal.OUT_OF_BOUNDS_ORDER)
         self._check_first_time(order)
-        if not len(given.history):
+        if len(given.history) < self._rules.min_items:
             raise _RefusedError(Refusal.TOO_LITTLE_DATA)
 
     def _check_first_time(self, order: Order) -> None:
         with self._lock:
             if self._vault.read(PARTICIPATION_STREAM, participation_key(order)) is not None:
                 raise _RefusedError(Refusal.ALREADY_CONTRIBUTED)
+            reason = self._participations.refusal(order, now_s=self._clock.now_s())
+        if reason is not None:
+            raise _RefusedError(reason)
 
     def _encode(self, order: Order, given: EncoderInput) -> SparseVector:
         try:
-            vector = self._encoders[order.kind](order, given)
-            return guard(vector, dimension=order.dimension, clip_norm=order.clip_norm)
+            vector = guard(
+                self._encoders[order.kind](order, given),
+                dimension=order.dimension,
+                clip_norm=order.clip_norm,
+                clipping=order.clipping,
+            )
+            return add_local_noise(
+                vector, clip_norm=order.clip_norm, noise_multiplier=read_local_noise(order)
+            )
         except TooLittleDataError:
             raise _RefusedError(Refusal.TOO_LITTLE_DATA) from None
         except OrderOutOfBoundsError:
@@ -285,7 +318,11 @@ class Participant:
             round=order.round,
             reason="" if reason is None else reason.value,
             norm=None if vector is None else vector.norm(),
-            clip_norm=order.clip_norm,
+            clip_norm=message_norm(
+                clip_norm=order.clip_norm,
+                noise_multiplier=read_local_noise(order),
+                dimension=order.dimension,
+            ),
             entries=0 if vector is None else int(vector.indices.size),
             promise=order.promise,
         )

@@ -17,7 +17,14 @@ from client_sdk.intelligence.ranker import (
     solve_private_vector,
     top_k,
 )
-from client_sdk.intelligence.reasons import Liked, Reason, contributions, explain, similar
+from client_sdk.intelligence.reasons import (
+    Liked,
+    Reason,
+    contributions,
+    explain,
+    explain_many,
+    similar,
+)
 from client_sdk.intelligence.words import ItemWords
 from client_sdk.wire.table import RankerSettings, RankerTable, ReleaseFormatError
 
@@ -35,6 +42,7 @@ __all__ = [
     "complete_table",
     "contributions",
     "explain",
+    "explain_many",
     "fit_attribute_map",
     "history_vector",
     "learned_rows",

@@ -10,7 +10,7 @@ Rules a reader can check line by line:
    every `REFRESH_EVERY` answers of an arm, so that rounding cannot gather.
 2. Features are cut to an L2 norm of at most 1 and rewards are in [0, 1]: one answer moves A and b
    by at most 1 each.
-3. What this device saw and what it was given as a prior are kept apart. `LinearBandit.contribution`
+3. What this device saw and what it was given as a prior are kept apart. `LinearBandit.evidence`
    holds the first only, so a prior never comes back to the server as if it was news.
 4. At most ``max_arms`` arms are kept. Where one more is answered, the one that was answered longest
    ago is forgotten. An arm that is not kept stands where every unknown arm stands: at the ridge.
@@ -27,11 +27,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from client_sdk.intelligence.bandit_priors import ArmPriors, check_arms, pack_contribution
 from client_sdk.intelligence.exploration import ArmEstimates
 from client_sdk.intelligence.state import LearnedState, LearnedStateError
+from client_sdk.wire.bandit import MAX_FEATURES, ArmEvidence, check_arms
 
-MAX_FEATURES: Final = 128
 MAX_ARMS: Final = 10_000
 REFRESH_EVERY: Final = 256
 
@@ -99,7 +98,7 @@ class LinearBandit:
         *,
         n_features: int,
         ridge: float = 1.0,
-        priors: ArmPriors | None = None,
+        priors: ArmEvidence | None = None,
         max_arms: int = 1_000,
     ) -> None:
         if not 1 <= n_features <= MAX_FEATURES or not 1 <= max_arms <= MAX_ARMS:
@@ -189,23 +188,14 @@ class LinearBandit:
         table.inverse[row] -= np.outer(toward, toward) / (1.0 + x @ toward)
         table.weights[row] = table.inverse[row] @ self._response(row, arm)
 
-    def contribution(self, arms: Sequence[str], *, clip_norm: float) -> NDArray[np.float32]:
-        """Give what this device saw of some arms as one vector of bounded norm.
-
-        Args:
-            arms: The task's, in its order; zeros for those that were never answered.
-            clip_norm: Largest L2 norm, finite and above 0.
-
-        Returns:
-            float32; see `client_sdk.intelligence.bandit_priors`.
-
-        Raises:
-            ValueError: an arm twice, or a clip norm out of range.
-        """
-        check_arms(arms)
-        rows = [self._rows.get(arm, _UNKNOWN) for arm in arms]
-        return pack_contribution(
-            self._table.own_a[rows], self._table.own_b[rows], clip_norm=clip_norm
+    def evidence(self) -> ArmEvidence:
+        """Give what this device saw of each arm that was answered, as a copy: no prior is in it."""
+        arms = [arm for arm, row in self._rows.items() if self._table.answers[row]]
+        rows = [self._rows[arm] for arm in arms]
+        return ArmEvidence(
+            arms=tuple(arms),
+            precision=self._table.own_a[rows],
+            response=self._table.own_b[rows],
         )
 
     def to_bytes(self) -> bytes:
@@ -222,6 +212,19 @@ class LinearBandit:
             arrays={"a": self._table.own_a[rows], "b": self._table.own_b[rows]},
         ).to_bytes()
 
+    @staticmethod
+    def evidence_of(data: bytes) -> ArmEvidence:
+        """Read `evidence` from what `to_bytes` wrote.
+
+        Raises:
+            LearnedStateError: damaged, or another model's.
+        """
+        found = LearnedState.from_bytes(data, model=_MODEL).arrays.get("b")
+        if found is None or found.ndim != 2 or not 1 <= found.shape[1] <= MAX_FEATURES:
+            raise LearnedStateError("expected a response of each arm in the state")
+        bandit = LinearBandit.from_bytes(data, n_features=found.shape[1], max_arms=MAX_ARMS)
+        return bandit.evidence()
+
     @classmethod
     def from_bytes(
         cls,
@@ -229,7 +232,7 @@ class LinearBandit:
         *,
         n_features: int,
         ridge: float = 1.0,
-        priors: ArmPriors | None = None,
+        priors: ArmEvidence | None = None,
         max_arms: int = 1_000,
     ) -> LinearBandit:
         """Go on from what `to_bytes` wrote, with the priors of today.

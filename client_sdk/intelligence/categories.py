@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk.intelligence.history import IndexArray
+from client_sdk.intelligence.history import IndexArray, WeightArray
 from client_sdk.wire.table import FloatArray
 
 
@@ -77,12 +77,12 @@ class ItemCategories:
         """The number of "no category"; None where every item has one."""
         return self.names.index("") if "" in self.names else None
 
-    def affinity(self, items: IndexArray, weights: FloatArray, size_power: float) -> FloatArray:
+    def affinity(self, items: IndexArray, weights: WeightArray, size_power: float) -> FloatArray:
         """Say how much a person leans to each category.
 
         Args:
             items: int32[m], the person's items.
-            weights: float32[m] >= 0, what each counts.
+            weights: float[m] >= 0, what each counts.
             size_power: 0 gives the share of the weight, 1 the share per item of the category.
 
         Returns:

@@ -7,12 +7,20 @@ Rules a reader can check line by line:
 2. `statistics_vector` is the only form of a history that a task may send on: it has
    L2 norm 1 (or is empty), so ``x x^T`` has Frobenius norm at most 1.
 3. A time after ``now_s`` (a skewed clock) counts as now: no weight ever exceeds its count.
+4. Age is measured from the latest event, or from ``now_s`` where that is earlier: a vector of norm
+   1 is the same from either, and from the latest event it keeps its bits while time passes. What
+   was computed of a history once holds until the next event or the end of a session
+   (`same_taste`).
+5. A session is what happened without a gap of `SESSION_GAP_S`; it is over once such a gap has
+   passed. While it lasts, its items weigh `SESSION_WEIGHT` times as much in `taste_weights`, and
+   only there: what a task sends on (rule 2) knows no sessions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -22,8 +30,15 @@ from client_sdk.wire.table import WEIGHTINGS, FloatArray, Weighting
 
 IndexArray = npt.NDArray[np.int32]
 TimeArray = npt.NDArray[np.float64]
+WeightArray = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 DAY_S: Final = 86_400.0
+SESSION_GAP_S: Final = 1_800.0
+# The smallest of powers of two (they leave all other bits of a weight as they are) within one
+# standard deviation of the best on validation: `python -m benchmarks.sessions --validation`.
+SESSION_WEIGHT: Final = 32.0
+# Nothing is forgotten entirely, however long ago it was.
+_LOWEST_EXPONENT: Final = -60.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,6 +91,37 @@ class History:
     def __len__(self) -> int:
         """The number of different items."""
         return len(self.items)
+
+    @cached_property
+    def latest_s(self) -> float:
+        """The time of the latest event, seconds since the epoch; minus infinity for none."""
+        return float(self.last_time_s.max(initial=-np.inf))
+
+    @property
+    def in_session(self) -> bool:
+        """Whether the latest session lasts; not for an empty history."""
+        return self.now_s - self.latest_s < SESSION_GAP_S
+
+    def at(self, now_s: float) -> History:
+        """Give the same history at another moment; what was computed of it is kept where it holds.
+
+        Args:
+            now_s: The moment, seconds since the epoch.
+
+        Example:
+            >>> early = History.from_events(items=[3], times_s=[10.0], now_s=10.0)
+            >>> late = early.at(99.0)
+            >>> late.now_s, late.items is early.items, same_taste(early, late)
+            (99.0, True, True)
+        """
+        if not np.isfinite(now_s):
+            raise ValueError("now_s must be finite seconds since the epoch")
+        moved = object.__new__(History)
+        # The arrays were checked when this history was made.
+        moved.__dict__.update(self.__dict__, now_s=float(now_s), latest_s=self.latest_s)
+        if not same_taste(self, moved):
+            moved.__dict__["_known"] = {}
+        return moved
 
     @classmethod
     def empty(cls, *, now_s: float) -> History:
@@ -130,6 +176,23 @@ class History:
         )
 
 
+def same_taste(one: History, other: History) -> bool:
+    """Say whether two are one history at moments that make no difference; see rule 4.
+
+    It looks at what the arrays are, not at what they hold: two equal histories that were made
+    apart may count as different.
+    """
+    return (
+        one.items is other.items
+        and one.counts is other.counts
+        and one.last_time_s is other.last_time_s
+        and (
+            one.now_s == other.now_s
+            or (min(one.now_s, other.now_s) >= one.latest_s and one.in_session is other.in_session)
+        )
+    )
+
+
 def recency(history: History, half_life_days: float) -> TimeArray:
     """Give each item's weight of recency, 2^(-age / half-life).
 
@@ -140,11 +203,7 @@ def recency(history: History, half_life_days: float) -> TimeArray:
     Returns:
         float64[m] in (0, 1]; never so small that it is lost (floored at 2^-60).
     """
-    if not half_life_days > 0:
-        raise ValueError(f"half_life_days must be > 0, got {half_life_days}")
-    age_days = np.maximum(history.now_s - history.last_time_s, 0.0) / DAY_S
-    weight: TimeArray = np.exp2(-np.minimum(age_days / half_life_days, 60.0))
-    return weight
+    return _recency(history, half_life_days, as_of_s=history.now_s)
 
 
 def statistics_vector(
@@ -174,7 +233,7 @@ def statistics_vector(
     """
     if within is None:
         return history.items, _whole_vector(history, weighting, half_life_days)
-    weight = _count_weight(history, weighting) * recency(history, half_life_days)
+    weight = _relative_weight(history, weighting, half_life_days)
     positions, rows = _positions_in(within, history.items)
     return positions, _unit(weight[rows])
 
@@ -192,15 +251,78 @@ def own_frequency(history: History, *, half_life_days: float) -> FloatArray:
     return _whole_vector(history, "log", half_life_days)
 
 
+def taste_weights(history: History, *, half_life_days: float) -> TimeArray:
+    """Give what each item counts for the person's taste in words and categories.
+
+    It is `own_frequency` before the norm is taken, with the session's items raised (rule 5): by
+    itself, a session of few items would be lost in a long history. The unit changes once every
+    half-life and not with every event, so that the weight of an item of which nothing new is known
+    keeps its bits: what was summed with it can be kept.
+
+    Args:
+        history: the person's items.
+        half_life_days: see `recency`.
+
+    Returns:
+        float64[m] > 0, aligned with ``history.items``; outside a session at most 2 log(1 + count).
+    """
+    _check_half_life(half_life_days)
+    known: dict[object, TimeArray] = history.__dict__["_known"]
+    key = ("taste", half_life_days)
+    if key not in known:
+        half_life_s, as_of_s = half_life_days * DAY_S, _as_of_s(history)
+        # The remainder is exact: everything within one half-life counts from the same start.
+        start_s = as_of_s - float(np.fmod(as_of_s, half_life_s))
+        times_s = np.minimum(history.last_time_s, as_of_s)
+        weight = np.log1p(history.counts.astype(np.float64))
+        weight *= np.exp2(np.maximum((times_s - start_s) / half_life_s, _LOWEST_EXPONENT))
+        if history.in_session:
+            weight[_session(times_s)] *= SESSION_WEIGHT
+        weight.setflags(write=False)
+        known[key] = weight
+    return known[key]
+
+
+def _session(times_s: TimeArray) -> npt.NDArray[np.bool_]:
+    """Say which items belong to the latest session, by the latest time of each: bool[m]."""
+    times = np.sort(times_s)
+    gaps = np.flatnonzero(np.diff(times) >= SESSION_GAP_S)
+    session: npt.NDArray[np.bool_] = times_s >= (times[gaps[-1] + 1] if len(gaps) else times[0])
+    return session
+
+
 def _whole_vector(history: History, weighting: Weighting, half_life_days: float) -> FloatArray:
     """Give the unit-norm vector over all items of the history, computed once for each setting."""
     known: dict[tuple[Weighting, float], FloatArray] = history.__dict__["_known"]
     key = (weighting, half_life_days)
     if key not in known:
-        vector = _unit(_count_weight(history, weighting) * recency(history, half_life_days))
+        vector = _unit(_relative_weight(history, weighting, half_life_days))
         vector.setflags(write=False)
         known[key] = vector
     return known[key]
+
+
+def _relative_weight(history: History, weighting: Weighting, half_life_days: float) -> TimeArray:
+    """Weigh counts and age, up to a factor that a norm takes out again."""
+    weight = _recency(history, half_life_days, as_of_s=_as_of_s(history))
+    return _count_weight(history, weighting) * weight
+
+
+def _as_of_s(history: History) -> float:
+    """Give the moment from which age is measured; see rule 4."""
+    return min(history.now_s, history.latest_s) if len(history) else history.now_s
+
+
+def _recency(history: History, half_life_days: float, *, as_of_s: float) -> TimeArray:
+    _check_half_life(half_life_days)
+    age_days = np.maximum(as_of_s - history.last_time_s, 0.0) / DAY_S
+    weight: TimeArray = np.exp2(-np.minimum(age_days / half_life_days, -_LOWEST_EXPONENT))
+    return weight
+
+
+def _check_half_life(half_life_days: float) -> None:
+    if not half_life_days > 0:
+        raise ValueError(f"half_life_days must be > 0, got {half_life_days}")
 
 
 def _count_weight(history: History, weighting: Weighting) -> TimeArray:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from client_sdk.intelligence.categories import ItemCategories
-from client_sdk.intelligence.history import History, own_frequency
+from client_sdk.intelligence.history import History, own_frequency, taste_weights
 from client_sdk.intelligence.ranker import check_catalogue, history_vector, solve_private_vector
 from client_sdk.intelligence.words import ItemWords
 from client_sdk.wire.table import FloatArray, RankerSettings, RankerTable
@@ -74,8 +74,9 @@ def _add_own(  # noqa: PLR0917 -- one caller, in this file
     own = own_frequency(history, half_life_days=settings.own_half_life_days)
     itself = settings.together_weight * table.scale[items] * table.self_weight[items] * x
     scores[items] += own * np.float32(settings.own_weight) - itself
+    weights = taste_weights(history, half_life_days=settings.own_half_life_days)
     if categories is not None and settings.category_weight and len(history):
-        share = categories.affinity(history.items, own, settings.category_size_power)
+        share = categories.affinity(history.items, weights, settings.category_size_power)
         scores += (share * np.float32(settings.category_weight)).take(categories.codes)
     if words is not None and settings.word_weight:
-        scores += words.affinity(history.items, own) * np.float32(settings.word_weight)
+        scores += words.affinity(history.items, weights) * np.float32(settings.word_weight)

@@ -5,7 +5,8 @@ category affinity a, under the settings' weights w:
 
     score_j = w_together (c_j (u f_j - x_j s_j) + b_j)
             + w_own o_j + w_category a_cat(j) + w_words z_j + w_popularity p_j
-with z the affinity to the item's words. The word part is 0 where no words are given.
+with z the affinity to the item's words. The word part is 0 where no words are given. a and z are
+means over the person's items; those of a session that lasts count for more (`taste_weights`).
 
 Rules a reader can check line by line:
 
@@ -16,6 +17,8 @@ Rules a reader can check line by line:
    places, and the one pass over the whole table is the product with u.
 3. A device without a model uses `RankerTable.without_model`: u is empty and the rest stands.
 4. Ties fall to the lower index: an order of the catalogue is an order of the answer.
+5. So a list becomes personal step by step: popularity for somebody new, what they did in the first
+   minutes at once, and then their history, in which a session still shows.
 """
 
 from __future__ import annotations
@@ -26,11 +29,19 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk.intelligence.categories import ItemCategories
-from client_sdk.intelligence.history import History, IndexArray, own_frequency, statistics_vector
-from client_sdk.intelligence.words import ItemWords
+from client_sdk.intelligence.history import (
+    History,
+    IndexArray,
+    own_frequency,
+    statistics_vector,
+    taste_weights,
+)
+from client_sdk.intelligence.words import ItemWords, total_of
 from client_sdk.wire.table import FloatArray, RankerSettings, RankerTable, ReleaseFormatError
 
-_LOWEST: Final = np.finfo(np.float32).min
+_LOWEST: Final = float(np.finfo(np.float32).min)
+# Groups of the items i, i + 512, i + 1024, ...: their maxima are whole-row operations.
+_GROUPS: Final = 512
 
 __all__ = [
     "RankerSettings",
@@ -40,6 +51,7 @@ __all__ = [
     "history_vector",
     "ridge_inverse",
     "score_all",
+    "score_into",
     "score_items",
     "solve_private_vector",
     "top_k",
@@ -130,16 +142,64 @@ def score_all(
         [2, 0]
     """
     _check(table, u, categories, words)
+    leaning = None
+    if words is not None and settings.word_weight and len(history):
+        weights = taste_weights(history, half_life_days=settings.own_half_life_days)
+        leaning = words.leaning(words.taste(history.items, weights))
+    return score_into(
+        table,
+        settings,
+        u,
+        history,
+        categories=categories,
+        leaning=leaning,
+        scores=np.empty(table.n_items, np.float32),
+        spare=np.empty(table.n_items, np.float32),
+    )
+
+
+def score_into(
+    table: RankerTable,
+    settings: RankerSettings,
+    u: FloatArray,
+    history: History,
+    *,
+    categories: ItemCategories | None,
+    leaning: npt.NDArray[np.float64] | None,
+    scores: FloatArray,
+    spare: FloatArray,
+) -> FloatArray:
+    """Score the whole catalogue as `score_all` does, without a check and without new memory.
+
+    Args:
+        table: the release.
+        settings: usually ``table.settings``.
+        u: float32[r], from `solve_private_vector`.
+        history: what the person did.
+        categories: the catalogue's categories.
+        leaning: float64[n], `ItemWords.leaning` of the person's taste; None leaves words out.
+        scores: float32[n], filled.
+        spare: float32[n], left with anything.
+
+    Returns:
+        ``scores``.
+    """
     items, x = history_vector(table, history)
     own = own_frequency(history, half_life_days=settings.own_half_life_days)
-    scores = _table_scores(table, settings, u, None)
+    prior = table.prior if settings == table.settings else table.prior_for(settings)
+    np.matmul(table.factors, _weighted(settings, u), out=scores)
+    scores *= table.scale
+    scores += prior
     itself = settings.together_weight * table.scale[items] * table.self_weight[items] * x
     scores[items] += own * np.float32(settings.own_weight) - itself
     if categories is not None and settings.category_weight:
-        affinity = _affinity(settings, history, own, categories)
-        scores += affinity.take(categories.codes)
-    if words is not None and settings.word_weight:
-        scores += words.affinity(history.items, own) * np.float32(settings.word_weight)
+        affinity = _affinity(settings, history, categories)
+        # Codes were checked when the categories were made; "clip" spares numpy's own copy.
+        scores += affinity.take(categories.codes, out=spare, mode="clip")
+    if leaning is not None:
+        weights = taste_weights(history, half_life_days=settings.own_half_life_days)
+        np.multiply(leaning, settings.word_weight / total_of(weights), out=spare)
+        scores += spare
     return scores
 
 
@@ -175,7 +235,10 @@ def score_items(
         raise ValueError(f"items must be from 0 to {table.n_items - 1}")
     had, x = history_vector(table, history)
     own = own_frequency(history, half_life_days=settings.own_half_life_days)
-    scores = _table_scores(table, settings, u, wanted)
+    prior = table.prior if settings == table.settings else table.prior_for(settings)
+    scores: FloatArray = np.matmul(table.factors[wanted], _weighted(settings, u))
+    scores *= table.scale[wanted]
+    scores += prior[wanted]
     if len(had):
         at = np.minimum(np.searchsorted(had, wanted), len(had) - 1)
         known = np.flatnonzero(had[at] == wanted)
@@ -183,10 +246,11 @@ def score_items(
         itself = settings.together_weight * table.scale[rows] * table.self_weight[rows] * x[at]
         scores[known] += own[at] * np.float32(settings.own_weight) - itself
     if categories is not None and settings.category_weight:
-        affinity = _affinity(settings, history, own, categories)
+        affinity = _affinity(settings, history, categories)
         scores += affinity.take(categories.codes[wanted])
     if words is not None and settings.word_weight:
-        leaning = words.affinity_of(wanted.astype(np.intp), history.items, own)
+        weights = taste_weights(history, half_life_days=settings.own_half_life_days)
+        leaning = words.affinity_of(wanted.astype(np.intp), history.items, weights)
         scores += leaning * np.float32(settings.word_weight)
     return scores
 
@@ -218,15 +282,37 @@ def top_k(scores: FloatArray, k: int, exclude: npt.ArrayLike | None = None) -> n
     k = min(k, len(scores))
     if k == 0:
         return np.zeros(0, np.intp)
-    cut = len(scores) - k
-    # Half the time of argpartition, and it shows where the ties are.
-    best = np.partition(scores, cut)[cut:]
-    # NaN sorts behind every number, so one NaN anywhere is among the best.
+    found = np.flatnonzero(scores >= max(_at_most_kth(scores, k), _LOWEST))
+    values = scores[found]
+    if len(found) > k:
+        # What ties with the last place comes in by its index, however much ties.
+        last = np.partition(values, len(values) - k)[len(values) - k]
+        above = values > last
+        above[np.flatnonzero(values == last)[: k - int(np.count_nonzero(above))]] = True
+        found, values = found[above], values[above]
+    # Stable: indices ascend, so ties stay in their order.
+    order: npt.NDArray[np.intp] = found[np.argsort(-values, kind="stable")]
+    return order
+
+
+def _at_most_kth(scores: FloatArray, k: int) -> float:
+    """Give a number that k scores reach: the k-th best, or a little less where that is cheaper.
+
+    The k-th best of the maxima of disjoint groups is one: k groups reach it.
+
+    Raises:
+        ValueError: on NaN scores.
+    """
+    groups = _GROUPS if len(scores) >= 2 * _GROUPS and k <= _GROUPS // 4 else len(scores)
+    whole = len(scores) // groups * groups
+    maxima = scores[:whole].reshape(-1, groups).max(axis=0) if groups < len(scores) else scores
+    if whole < len(scores):
+        np.maximum(maxima[: len(scores) - whole], scores[whole:], out=maxima[: len(scores) - whole])
+    # NaN sorts behind every number, and is the maximum of its group: one anywhere is the last.
+    best = np.partition(maxima, groups - k)[groups - k :]
     if np.isnan(best).any():
         raise ValueError("scores must not be NaN")
-    found = np.flatnonzero(scores >= max(best[0], _LOWEST))
-    order: npt.NDArray[np.intp] = found[np.lexsort((found, -scores[found]))][:k]
-    return order
+    return float(best[0])
 
 
 def check_catalogue(
@@ -256,26 +342,13 @@ def _check(
     check_catalogue(table, categories, words)
 
 
-def _table_scores(
-    table: RankerTable, settings: RankerSettings, u: FloatArray, items: npt.NDArray[Any] | None
-) -> FloatArray:
-    """Score what does not depend on single history items; the table's prior is cached."""
-    prior = table.prior if settings == table.settings else table.prior_for(settings)
-    weighted = u.astype(np.float32) * np.float32(settings.together_weight)
-    if items is None:
-        scores: FloatArray = np.matmul(table.factors, weighted)
-        scores *= table.scale
-        scores += prior
-        return scores
-    scores = np.matmul(table.factors[items], weighted)
-    scores *= table.scale[items]
-    scores += prior[items]
-    return scores
+def _weighted(settings: RankerSettings, u: FloatArray) -> FloatArray:
+    """Give w_together u, float32[r]."""
+    return u.astype(np.float32) * np.float32(settings.together_weight)
 
 
-def _affinity(
-    settings: RankerSettings, history: History, own: FloatArray, categories: ItemCategories
-) -> FloatArray:
+def _affinity(settings: RankerSettings, history: History, categories: ItemCategories) -> FloatArray:
     """Give w_category a, float32[g]."""
-    share = categories.affinity(history.items, own, settings.category_size_power)
+    weights = taste_weights(history, half_life_days=settings.own_half_life_days)
+    share = categories.affinity(history.items, weights, settings.category_size_power)
     return share * np.float32(settings.category_weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -9,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from client_sdk.intelligence.categories import ItemCategories
-from client_sdk.intelligence.history import History, own_frequency
+from client_sdk.intelligence.history import History, own_frequency, taste_weights
 from client_sdk.intelligence.ranker import check_catalogue, history_vector, ridge_inverse, top_k
-from client_sdk.intelligence.words import ItemWords
+from client_sdk.intelligence.words import ItemWords, total_of
 from client_sdk.wire.table import FloatArray, RankerTable
 
 ReasonKind = Literal["rebuy", "liked", "because-of", "category", "popular"]
@@ -19,6 +20,9 @@ ReasonKind = Literal["rebuy", "liked", "because-of", "category", "popular"]
 REASON_KINDS: Final[tuple[ReasonKind, ...]] = (
     "rebuy", "liked", "because-of", "category", "popular",
 )  # fmt: skip
+
+
+_BLOCK: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,36 +112,134 @@ def explain(
     Raises:
         ValueError: when the item is not in the table, or the catalogue is another one.
     """
-    if not 0 <= item < table.n_items:
-        raise ValueError(f"item must be from 0 to {table.n_items - 1}, got {item}")
+    return explain_many(table, history, [item], categories, words=words, liked=[liked])[0]
+
+
+def explain_many(
+    table: RankerTable,
+    history: History,
+    items: Sequence[int],
+    categories: ItemCategories | None = None,
+    *,
+    words: ItemWords | None = None,
+    liked: Sequence[Liked | None] | None = None,
+) -> list[Reason]:
+    """Give the reason for each of some items, at little more than the cost of one.
+
+    Args:
+        table: the release.
+        history: the person's items.
+        items: the items to explain, catalogue indices.
+        categories: the catalogue's categories.
+        words: the words of the catalogue's names.
+        liked: for each item, that the person asked for more of its topic; None for none of them.
+
+    Returns:
+        What `explain` gives for each.
+
+    Raises:
+        ValueError: as `explain`.
+    """
+    for item in items:
+        if not 0 <= item < table.n_items:
+            raise ValueError(f"item must be from 0 to {table.n_items - 1}, got {item}")
     check_catalogue(table, categories, words)
-    settings = table.settings
-    at = int(np.searchsorted(history.items, item))
-    if at < len(history) and int(history.items[at]) == item:
-        return Reason(kind="rebuy", item=item, times=float(history.counts[at]), strength=1.0)
-    own = own_frequency(history, half_life_days=settings.own_half_life_days)
-    parts = contributions(table, history, item) * settings.together_weight
-    if words is not None and len(history):
-        parts += words.cosines(history.items, item) * own * (settings.word_weight / own.sum())
-    parts = np.maximum(parts, 0.0)
-    total = float(parts.sum())
-    if liked is not None and liked.lift > total:
-        strength = liked.lift / (liked.lift + total)
-        return Reason(kind="liked", topic=liked.topic, strength=strength)
-    if total > 0:
-        best = int(np.argmax(parts))
-        return Reason(
-            kind="because-of",
-            item=int(history.items[best]),
-            times=float(history.counts[best]),
-            strength=float(parts[best]) / total,
+    wishes = [None] * len(items) if liked is None else liked
+    own = own_frequency(history, half_life_days=table.settings.own_half_life_days)
+    reasons: list[Reason] = []
+    # Blocks bound the memory: a whole catalogue may be asked for.
+    for first in range(0, len(items), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        reasons += _explain_block(
+            table, history, own, items[block], wishes[block], categories, words
         )
-    if categories is not None and len(history):
-        code = int(categories.codes[item])
-        share = float(categories.affinity(history.items, own, 0.0)[code])
-        if share > 0:
-            return Reason(kind="category", category=categories.names[code], strength=share)
-    return Reason(kind="popular", strength=float(table.popularity[item]))
+    return reasons
+
+
+def _explain_block(  # noqa: PLR0917 -- one caller, in this file
+    table: RankerTable,
+    history: History,
+    own: FloatArray,
+    items: Sequence[int],
+    wishes: Sequence[Liked | None],
+    categories: ItemCategories | None,
+    words: ItemWords | None,
+) -> list[Reason]:
+    rows = np.array(items, np.intp)
+    had = _places_of(history, rows)
+    new = np.flatnonzero(had < 0)
+    parts = np.maximum(_spoken_for(table, history, rows[new], words), 0.0)
+    totals, best = parts.sum(axis=0), _first_greatest(parts)
+    shares = None
+    reasons = [
+        Reason(kind="rebuy", item=int(row), times=float(history.counts[at]), strength=1.0)
+        if at >= 0
+        else Reason(kind="popular", strength=float(table.popularity[row]))
+        for row, at in zip(items, had.tolist(), strict=True)
+    ]
+    for column, place in enumerate(new.tolist()):
+        total, wish = float(totals[column]), wishes[place]
+        if wish is not None and wish.lift > total:
+            strength = wish.lift / (wish.lift + total)
+            reasons[place] = Reason(kind="liked", topic=wish.topic, strength=strength)
+        elif total > 0:
+            at = int(best[column])
+            reasons[place] = Reason(
+                kind="because-of",
+                item=int(history.items[at]),
+                times=float(history.counts[at]),
+                strength=float(parts[at, column]) / total,
+            )
+        elif categories is not None and len(history):
+            if shares is None:
+                shares = categories.affinity(history.items, own, 0.0)
+            code = int(categories.codes[rows[place]])
+            if (share := float(shares[code])) > 0:
+                reasons[place] = Reason(
+                    kind="category", category=categories.names[code], strength=share
+                )
+    return reasons
+
+
+def _places_of(history: History, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Give where each row stands in the history; -1 for one that the person did not have."""
+    if not len(history):
+        return np.full(len(rows), -1, np.intp)
+    at = np.minimum(np.searchsorted(history.items, rows), len(history) - 1)
+    return np.where(history.items[at] == rows, at, -1)
+
+
+def _spoken_for(
+    table: RankerTable,
+    history: History,
+    rows: npt.NDArray[np.intp],
+    words: ItemWords | None,
+) -> FloatArray:
+    """Give what each item of the history adds to each of some items that are not in it.
+
+    Returns:
+        float32[m, k], the `contributions` with their weight, and what the words add.
+    """
+    settings = table.settings
+    had, x = history_vector(table, history)
+    if not len(had) or not len(rows):
+        return np.zeros((len(had), len(rows)), np.float32)
+    targets = table.factors[rows].T
+    if settings.form == "ridge":
+        targets = (ridge_inverse(table, had, x) @ targets).astype(np.float32)
+    parts: FloatArray = np.matmul(table.factors[had], targets)
+    parts *= x[:, None]
+    parts *= table.scale[rows] * np.float32(settings.together_weight)
+    if words is not None:
+        weights = taste_weights(history, half_life_days=settings.own_half_life_days)
+        each = weights * (settings.word_weight / total_of(weights))
+        parts += words.cosines_of(had, rows) * each.astype(np.float32)[:, None]
+    return parts
+
+
+def _first_greatest(parts: FloatArray) -> npt.NDArray[np.intp]:
+    """Give the row of the greatest of each column: intp[k]; zeros where there are no rows."""
+    return parts.argmax(axis=0) if len(parts) else np.zeros(parts.shape[1], np.intp)
 
 
 def similar(

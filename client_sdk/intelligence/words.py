@@ -10,12 +10,16 @@ never had, from the catalogue alone. Rules a reader can check line by line:
    words (TF-IDF with binary counts, Salton, Buckley 1988).
 3. A person with weights o over their items leans to item j by z_j (sum_i o_i z_i), divided by
    sum_i o_i: a weighted mean of cosines, in [0, 1].
-4. Items added later (`ItemWords.extended`) are read with the words and weights that are there:
+4. Values of z are multiples of 2^-22, and sums over a person's items of 2^-28 of their total. So
+   the products with z and their sums are exact in float64, in any order: what is brought up to
+   date word by word (`ItemWords.move`) is bit by bit what is summed anew.
+5. Items added later (`ItemWords.extended`) are read with the words and weights that are there:
    nothing changes for the items before them.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,10 +30,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from client_sdk.intelligence.history import IndexArray
+from client_sdk.intelligence.history import IndexArray, WeightArray
 from client_sdk.wire.release import Item
 from client_sdk.wire.table import FloatArray
 
+SumArray = npt.NDArray[np.float64]
+
+_VALUE_BITS: Final = 22
+_TASTE_BITS: Final = 28
 _WORD: Final = re.compile(r"[^\W\d_]{3,}")
 
 
@@ -40,7 +48,7 @@ class ItemWords:
     Attributes:
         starts: intp[n + 1], where each item's words begin; every item has at least one entry.
         words: intp[e], word numbers; entries of an item without words have value 0.
-        values: float32[e] >= 0; the values of an item have L2 norm 1, or 0 without words.
+        values: float32[e] >= 0; the values of an item have L2 norm 1 (to 1e-6), or 0 without words.
         names: the word of each number.
         rarity: float64[w] >= 0, log(n / n_w) of each word.
 
@@ -84,7 +92,7 @@ class ItemWords:
         return cls._from_words([words_of(item) for item in items])
 
     def extended(self, items: Sequence[Item]) -> ItemWords:
-        """Give the words of these items and, after them, of more items; see rule 4."""
+        """Give the words of these items and, after them, of more items; see rule 5."""
         number = self._number
         rows = [
             [number[word] for word in sorted(words_of(item)) if word in number] for item in items
@@ -113,63 +121,120 @@ class ItemWords:
         """Word to number."""
         return {word: at for at, word in enumerate(self.names)}
 
-    def affinity(self, items: IndexArray, weights: FloatArray) -> FloatArray:
+    def affinity(self, items: IndexArray, weights: WeightArray) -> FloatArray:
         """Say how much a person leans to each item by its words.
 
         Args:
             items: int32[m], the person's items.
-            weights: float32[m] > 0, what each counts.
+            weights: float[m] > 0, what each counts.
 
         Returns:
             float32[n] in [0, 1]; zeros for an empty history.
         """
         if not len(items):
             return np.zeros(self.n_items, np.float32)
-        taste = self._taste(items, weights)
-        entries = taste.take(self.words)
-        entries *= self.values
-        scores: FloatArray = np.add.reduceat(entries, self.starts[:-1])
-        return scores
+        taste = self.taste(items, weights)
+        leaning: FloatArray = (self.leaning(taste) / total_of(weights)).astype(np.float32)
+        return leaning
 
     def affinity_of(
-        self, wanted: npt.NDArray[np.intp], items: IndexArray, weights: FloatArray
+        self, wanted: npt.NDArray[np.intp], items: IndexArray, weights: WeightArray
     ) -> FloatArray:
         """Give the entries of `affinity` for some items only: float32[len(wanted)]."""
-        scores = np.zeros(len(wanted), np.float32)
         if not len(items):
-            return scores
+            return np.zeros(len(wanted), np.float32)
         entries, owner = self.entries(wanted)
-        taste = self._taste(items, weights)
-        np.add.at(scores, owner, taste[self.words[entries]] * self.values[entries])
+        taste = self.taste(items, weights)
+        parts = taste[self.words[entries]] * self.values[entries]
+        leaning = np.bincount(owner, parts, len(wanted)) / total_of(weights)
+        scores: FloatArray = leaning.astype(np.float32)
         return scores
+
+    def taste(self, items: IndexArray, weights: WeightArray) -> SumArray:
+        """Sum the word vectors of a person's items: float64[n_words], see rule 4.
+
+        Args:
+            items: int32[m], the person's items, m >= 1.
+            weights: float[m] > 0, what each counts.
+        """
+        entries, owner = self.entries(items.astype(np.intp))
+        parts = weights[owner].astype(np.float64) * self.values[entries]
+        taste = np.bincount(self.words[entries], parts, self.n_words)
+        unit = math.ldexp(1.0, math.frexp(total_of(weights))[1] - _TASTE_BITS)
+        return np.rint(taste / unit) * unit
+
+    def leaning(self, taste: SumArray) -> SumArray:
+        """Give z times a taste: float64[n], exact."""
+        entries = taste.take(self.words)
+        entries *= self.values
+        leaning: SumArray = np.add.reduceat(entries, self.starts[:-1])
+        return leaning
+
+    def move(self, leaning: SumArray, before: SumArray, after: SumArray) -> None:
+        """Bring `leaning` of one taste up to another, in place, at the cost of what differs.
+
+        Args:
+            leaning: float64[n], of ``before``.
+            before: float64[n_words], from `taste`.
+            after: float64[n_words], from `taste`.
+        """
+        change = after - before
+        changed = np.flatnonzero(change)
+        rows, values, starts = self._by_word
+        if 2 * int(np.sum(starts[changed + 1] - starts[changed])) > len(rows):
+            leaning[:] = self.leaning(after)
+            return
+        for word in changed.tolist():
+            entries = slice(int(starts[word]), int(starts[word + 1]))
+            # An item has a word once, so no row is here twice.
+            leaning[rows[entries]] += change[word] * values[entries]
+
+    @cached_property
+    def _by_word(self) -> tuple[IndexArray, SumArray, npt.NDArray[np.intp]]:
+        """The items and values of each word, and where each word's begin."""
+        present = np.flatnonzero(self.values)
+        owner = np.repeat(np.arange(self.n_items, dtype=np.int32), np.diff(self.starts))
+        order = present[np.argsort(self.words[present], kind="stable")]
+        counts = np.bincount(self.words[order], minlength=self.n_words)
+        starts = np.concatenate([np.zeros(1, np.intp), np.cumsum(counts)])
+        return owner[order], self.values[order].astype(np.float64), starts
 
     def cosines(self, items: IndexArray, item: int) -> FloatArray:
         """Give z_i z_j of each listed item with one item: float32[len(items)] in [0, 1]."""
-        own = slice(int(self.starts[item]), int(self.starts[item + 1]))
-        target = np.zeros(self.n_words, np.float32)
-        target[self.words[own]] = self.values[own]
-        entries, owner = self.entries(items.astype(np.intp))
-        cosines = np.zeros(len(items), np.float32)
-        np.add.at(cosines, owner, target[self.words[entries]] * self.values[entries])
-        return cosines
+        return self.cosines_of(items, np.array([item], np.intp))[:, 0]
 
-    def _taste(self, items: IndexArray, weights: FloatArray) -> FloatArray:
-        """Give the weighted mean of the items' word vectors: float32[n_words]."""
+    def cosines_of(self, items: IndexArray, wanted: npt.NDArray[np.intp]) -> FloatArray:
+        """Give `cosines` with each of some items: float32[len(items), len(wanted)] in [0, 1]."""
+        theirs, column = self.entries(wanted)
+        asked, place = np.unique(self.words[theirs], return_inverse=True)
+        targets = np.zeros((len(asked), len(wanted)), np.float32)
+        targets[place, column] = self.values[theirs]
         entries, owner = self.entries(items.astype(np.intp))
-        taste = np.zeros(self.n_words, np.float64)
-        np.add.at(taste, self.words[entries], weights[owner] * self.values[entries])
-        mean: FloatArray = (taste / weights.sum(dtype=np.float64)).astype(np.float32)
-        return mean
+        said = self.words[entries]
+        at = np.searchsorted(asked, said)
+        shared = np.flatnonzero(asked.take(at, mode="clip") == said)
+        own = np.zeros((len(items), len(asked)), np.float32)
+        own[owner[shared], at[shared]] = self.values[entries[shared]]
+        cosines: FloatArray = own @ targets
+        return cosines
 
     def entries(
         self, items: npt.NDArray[np.intp]
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Give the entries of some items, and for each entry the place of its item in the list."""
-        lengths = self.starts[items + 1] - self.starts[items]
+        firsts = self.starts[items]
+        lengths = self.starts[items + 1] - firsts
         owner = np.repeat(np.arange(len(items)), lengths)
-        before = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        entries = np.arange(len(owner)) - before + np.repeat(self.starts[items], lengths)
+        # Where an item's entries begin in the catalogue, less where they begin in the answer.
+        offsets = firsts - lengths.cumsum() + lengths
+        entries = offsets[owner]
+        entries += np.arange(len(owner))
         return entries, owner
+
+
+def total_of(weights: WeightArray) -> float:
+    """Sum what a person's items count, in float64."""
+    return float(weights.sum(dtype=np.float64))
 
 
 def words_of(item: Item) -> set[str]:
@@ -205,4 +270,6 @@ def _encode(
         words += row or [0]
         values += (weight / norm).tolist() if norm > 0 else [0.0] * max(len(row), 1)
         starts.append(len(words))
-    return np.array(starts, np.intp), np.array(words, np.intp), np.array(values, np.float32)
+    rounded = np.rint(np.ldexp(np.array(values, np.float64), _VALUE_BITS))
+    exact = np.ldexp(rounded, -_VALUE_BITS).astype(np.float32)
+    return np.array(starts, np.intp), np.array(words, np.intp), exact

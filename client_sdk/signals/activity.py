@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from client_sdk.intelligence.history import History
 from client_sdk.signals.events import Event
@@ -51,12 +50,10 @@ class ItemActivity:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Folded:
-    """The history's columns for one catalogue, until the next event."""
+    """The history for one catalogue, until the next event."""
 
     position: Mapping[str, int]
-    items: NDArray[np.int32]
-    weights: NDArray[np.float32]
-    times: NDArray[np.float64]
+    history: History
 
 
 class Activity:
@@ -163,10 +160,8 @@ class Activity:
         """
         folded = self._folded
         if folded is None or folded.position is not position:
-            folded = self._folded = self._fold(position)
-        return History(
-            items=folded.items, counts=folded.weights, last_time_s=folded.times, now_s=now_s
-        )
+            folded = self._folded = self._fold(position, now_s)
+        return folded.history.at(now_s)
 
     @classmethod
     def of_table(cls, item_ids: Sequence[str], table: ItemTable) -> Activity:
@@ -182,7 +177,7 @@ class Activity:
         activity._table = table
         return activity
 
-    def _fold(self, position: Mapping[str, int]) -> _Folded:
+    def _fold(self, position: Mapping[str, int], now_s: float) -> _Folded:
         table, item_rows = self._table, self.item_rows(position)
         counts = table.counts[: len(table)]
         weights = (
@@ -192,12 +187,10 @@ class Activity:
         )
         rows = np.flatnonzero((item_rows >= 0) & (weights > 0))
         rows = rows[np.argsort(item_rows[rows])]
-        folded = _Folded(
-            position=position,
+        history = History(
             items=item_rows[rows].astype(np.int32),
-            weights=weights[rows].astype(np.float32),
-            times=table.last_s[rows],
+            counts=weights[rows].astype(np.float32),
+            last_time_s=table.last_s[rows],
+            now_s=now_s,
         )
-        for array in (folded.items, folded.weights, folded.times):
-            array.setflags(write=False)
-        return folded
+        return _Folded(position=position, history=history)

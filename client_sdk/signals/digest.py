@@ -4,7 +4,8 @@ Rules a reader can check line by line:
 
 1. A digest equals the fold of its events: their order, and how they were split into batches, does
    not matter (sums of the app's own features agree to rounding, everything else exactly).
-2. One event costs O(1). Reading the features costs O(items of the person), and changes nothing.
+2. One event costs O(1). Reading the features costs a little more than O(items that changed), and
+   changes nothing of what is kept.
 3. `Digest.to_bytes` is canonical: equal digests give equal bytes. `Digest.from_bytes` is strict:
    what is not a snapshot of this version, of these features, is a `ValueError`, and the caller
    folds the events again.
@@ -32,7 +33,7 @@ from client_sdk.signals.features.counts import RING_DAYS, Counts
 from client_sdk.signals.features.custom import PropertyState
 from client_sdk.signals.features.feature_set import FeatureSet
 from client_sdk.signals.features.items import ItemTable, columns_of_items
-from client_sdk.signals.features.reading import Reading
+from client_sdk.signals.features.person_reading import ItemSums, PersonReading
 from client_sdk.signals.features.snapshot import Unpacked, pack
 from client_sdk.signals.features.standard import read_standard
 from client_sdk.signals.features.subkinds import N_COUNTS, N_SUBKINDS, key_of, subkind_of
@@ -86,6 +87,7 @@ class Digest:
         self._kinds: dict[str, _KindTimes] = {}
         self._custom = [PropertyState(feature) for feature in self._set.custom]
         self._columns: tuple[Catalogue, CatalogueColumns] | None = None
+        self._sums: ItemSums | None = None
 
     @property
     def activity(self) -> Activity:
@@ -150,14 +152,21 @@ class Digest:
             now_s: The moment, seconds since 1970 (UTC).
             context: The local time, device and region; unknown by default.
         """
-        reading = Reading(
+        items, item_rows = self._activity.items, self._activity.item_rows(catalogue.position)
+        columns = self._columns_of(catalogue)
+        sums = self._sums
+        if sums is None or sums.items is not items or sums.columns is not columns:
+            sums = self._sums = ItemSums(items, columns)
+        sums.update(item_rows)
+        reading = PersonReading(
             counts=self._counts,
-            items=self._activity.items,
-            owners=np.zeros(len(self._activity.items), np.int64),
-            item_rows=self._activity.item_rows(catalogue.position),
-            catalogue=self._columns_of(catalogue),
+            items=items,
+            owners=np.zeros(len(items), np.int64),
+            item_rows=item_rows,
+            catalogue=columns,
             now_s=np.array([now_s], np.float64),
             contexts=(Context() if context is None else context,),
+            sums=sums,
         )
         values, known = read_standard(reading)
         day = int(now_s // DAY_S)

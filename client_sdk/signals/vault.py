@@ -230,7 +230,9 @@ class Vault:
             records: What to keep.
             durable: Return only when the records survive a loss of power.
         """
-        with self._file.writing(durable=durable):
+        # One statement is a transaction by itself; the log of decisions waits for it.
+        alone = len(records) == 1 and not durable
+        with self._file.adding() if alone else self._file.writing(durable=durable):
             self._records.write(records)
 
     def read(self, stream: str, key: str) -> Mapping[str, Any] | None:

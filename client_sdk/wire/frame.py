@@ -9,6 +9,9 @@ Rules a reader can check line by line:
    does, against a key that the caller trusts for a reason of its own.
 3. Reading is total: any bytes give a message or `WireFormatError`, never another exception.
 4. Unknown versions, kinds, purposes, tasks and header fields are refused.
+5. Each kind has a version of its own, so that a change of one leaves the signed bytes of the others
+   readable. Orders and invitations are at version 2: they name their run and how to clip. One of
+   version 1 is refused, for it does not say how often a person may be in its run.
 
 Only `verify_signature` loads `cryptography`; the rest is the standard library.
 """
@@ -23,6 +26,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
 WIRE_VERSION: Final = 1
+ORDER_VERSION: Final = 2
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 SIGNATURE_BYTES: Final = 64
@@ -57,6 +61,10 @@ class FrameKind(StrEnum):
 
 _KIND_NUMBERS: Final = {kind: number for number, kind in enumerate(FrameKind, start=1)}
 _KINDS_BY_NUMBER: Final = {number: kind for kind, number in _KIND_NUMBERS.items()}
+_VERSIONS: Final = dict.fromkeys(FrameKind, WIRE_VERSION) | {
+    FrameKind.INVITATION: ORDER_VERSION,
+    FrameKind.ORDER: ORDER_VERSION,
+}
 
 
 class Signer(Protocol):
@@ -136,7 +144,7 @@ def write_frame(
         raise ValueError(f"body of {len(body)} bytes; at most {MAX_BODY_BYTES}")
     signed = b"".join(
         (
-            _PREFIX.pack(_MAGIC, WIRE_VERSION, _KIND_NUMBERS[kind], len(encoded)),
+            _PREFIX.pack(_MAGIC, _VERSIONS[kind], _KIND_NUMBERS[kind], len(encoded)),
             encoded,
             _LENGTH.pack(len(body)),
             body,
@@ -160,11 +168,11 @@ def read_frame(data: bytes, *, expect: FrameKind | None = None) -> Frame:
     magic, version, number, header_bytes = _PREFIX.unpack_from(data)
     if magic != _MAGIC:
         raise WireFormatError("not a Homebody frame")
-    if version != WIRE_VERSION:
-        raise WireFormatError(f"expected wire version {WIRE_VERSION}; got {version}")
     kind = _KINDS_BY_NUMBER.get(number)
     if kind is None:
         raise WireFormatError(f"unknown frame kind {number}")
+    if version != _VERSIONS[kind]:
+        raise WireFormatError(f"expected version {_VERSIONS[kind]} of kind {kind}; got {version}")
     if expect is not None and kind is not expect:
         raise WireFormatError(f"expected a frame of kind {expect}; got {kind}")
     body_start = _PREFIX.size + header_bytes + _LENGTH.size

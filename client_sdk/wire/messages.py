@@ -25,6 +25,7 @@ from client_sdk.wire.frame import (
     read_frame,
     write_frame,
 )
+from client_sdk.wire.run_terms import FLAT, ClippingTerms, RunTerms
 from client_sdk.wire.vectors import SparseVector, decode_vector, encode_vector
 from client_sdk.wire.vocabulary import PURPOSE_OF, Purpose, Refusal, TaskKind
 
@@ -110,6 +111,8 @@ class Order:
         parameters: What the encoder of this kind needs; numbers and strings only.
         payload_sha256: SHA-256 of the payload.
         payload: Arrays that the encoder needs (item rows, top items); empty in an invitation.
+        run: The training run that the round belongs to; None for a task of one round.
+        clipping: How the vector is brought below ``clip_norm``; by default by its whole norm.
     """
 
     task_id: str
@@ -125,10 +128,16 @@ class Order:
     parameters: Mapping[str, Any]
     payload_sha256: str
     payload: bytes = b""
+    run: RunTerms | None = None
+    clipping: ClippingTerms = FLAT
 
     def __post_init__(self) -> None:
         if self.dimension < 1 or self.round < 0:
             raise ValueError("dimension must be at least 1 and round at least 0")
+        if self.run is not None and self.round >= self.run.rounds:
+            raise ValueError(f"round {self.round} of a run of {self.run.rounds}")
+        if self.clipping.entries not in (None, self.dimension):
+            raise ValueError("the layers must have as many entries as the vector")
         if not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
             raise ValueError("clip_norm must be finite and above 0")
 
@@ -154,6 +163,8 @@ class Order:
     def _frame(self, kind: FrameKind, body: bytes, signer: Signer) -> bytes:
         header = _plain(vars(self))
         del header["payload"]
+        header["run"] = {} if self.run is None else self.run.to_values()
+        header["clipping"] = self.clipping.to_values()
         return write_frame(kind, header, body, signer.sign)
 
     @classmethod
@@ -166,6 +177,7 @@ class Order:
         if frame.kind not in (FrameKind.ORDER, FrameKind.INVITATION):
             raise WireFormatError(f"expected an order or an invitation; got {frame.kind}")
         fields = Fields(frame.header)
+        run = fields.take("run", dict)
         try:
             order = cls(
                 task_id=fields.take_hex("task_id", _ID_HEX_DIGITS),
@@ -181,6 +193,8 @@ class Order:
                 parameters=fields.take("parameters", dict),
                 payload_sha256=fields.take_hex("payload_sha256", 64),
                 payload=frame.body,
+                run=RunTerms.from_values(run) if run else None,
+                clipping=ClippingTerms.from_values(fields.take("clipping", dict)),
             )
         except WireFormatError:
             raise

@@ -6,7 +6,8 @@ A release is a set of TUF targets; TUF signs their hashes. These classes say wha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
@@ -21,6 +22,15 @@ POLICY_FILE: Final = "consent-policy.json"
 TABLE_FILE: Final = "items.table"
 GRAPH_FILE: Final = "ranker.tflite"
 CARD_FILE: Final = "card.json"
+GUARDRAILS_FILE: Final = "guardrails.toml"
+JOURNEY_SUFFIX: Final = ".journey.toml"
+CONTENT_SUFFIX: Final = ".content.toml"
+MAX_RELEASE_FILES: Final = 200
+PROGRAMME_PATTERN: Final = r"[a-z][a-z0-9_-]{0,63}\.(?:journey|content)\.toml"
+"""What the files of a journey are called, as a regular expression."""
+
+_PROGRAMME: Final = re.compile(PROGRAMME_PATTERN)
+BANDITS_FILE: Final = "bandits.priors"
 _LARGEST_PRICE: Final = 1e15
 _LARGEST_STOCK: Final = 10**12
 _NEEDED_COLUMNS: Final = ("item_id", "name", "category", "price")
@@ -28,7 +38,9 @@ _NEEDED_COLUMNS: Final = ("item_id", "name", "category", "price")
 _EMPTY: Final[Mapping[str, Any]] = {"brand": "", "stock": None, "tags": [], "attributes": {}}
 _COLUMNS: Final = frozenset(_NEEDED_COLUMNS) | frozenset(_EMPTY)
 _ABSENT: Final = object()
-RELEASE_FILES: Final = (CATALOGUE_FILE, POLICY_FILE, TABLE_FILE, GRAPH_FILE, CARD_FILE)
+RELEASE_FILES: Final = (
+    CATALOGUE_FILE, POLICY_FILE, TABLE_FILE, GRAPH_FILE, CARD_FILE, BANDITS_FILE, GUARDRAILS_FILE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,8 +237,10 @@ class ReleaseManifest:
         created_at_s: Seconds since 1970 (UTC).
         minimum_sdk_version: The oldest SDK that can use it, ``"major.minor.patch"``.
         aggregator_key: Ed25519 public key, hexadecimal, whose orders the device obeys.
-        files: File name (one of `RELEASE_FILES`) to SHA-256. The catalogue and the policy are
-            always there; table, graph and card come together or not at all.
+        files: File name (one of `RELEASE_FILES`, or ``NAME.journey.toml`` and its
+            ``NAME.content.toml``) to SHA-256; at most 200. The catalogue and the policy are
+            always there; table, graph and card come together or not at all; the priors of bandits
+            come with or without a model.
         guarantee: The privacy claim of what was learned, as in the model card; empty without one.
     """
 
@@ -240,12 +254,23 @@ class ReleaseManifest:
     def __post_init__(self) -> None:
         names = set(self.files)
         model = {TABLE_FILE, GRAPH_FILE, CARD_FILE}
-        if names - set(RELEASE_FILES) or not {CATALOGUE_FILE, POLICY_FILE} <= names:
+        journeys, contents = (_stems(names, end) for end in (JOURNEY_SUFFIX, CONTENT_SUFFIX))
+        unknown = {name for name in names if not _PROGRAMME.fullmatch(name)} - set(RELEASE_FILES)
+        if len(names) > MAX_RELEASE_FILES:
+            raise ValueError(f"a release has at most {MAX_RELEASE_FILES} files")
+        if journeys != contents:
+            raise ValueError("a release has a content file for each journey, and no other")
+        if unknown or not {CATALOGUE_FILE, POLICY_FILE} <= names:
             raise ValueError("a release has a catalogue, a policy, and no unknown file")
         if names & model and not model <= names:
             raise ValueError("a release has table, graph and card, or none of them")
         if self.version < 1:
             raise ValueError("release numbers start at 1")
+
+    @property
+    def journeys(self) -> tuple[str, ...]:
+        """The journeys that come along, by name."""
+        return tuple(sorted(_stems(self.files, JOURNEY_SUFFIX)))
 
     @property
     def has_model(self) -> bool:
@@ -289,6 +314,15 @@ class ReleaseManifest:
             raise WireFormatError(str(error)) from error
         fields.done()
         return manifest
+
+
+def _stems(names: Iterable[str], suffix: str) -> set[str]:
+    return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
+
+
+def is_experience_file(name: str) -> bool:
+    """Say whether a file of a release is its guardrails, a journey or the content of one."""
+    return name == GUARDRAILS_FILE or _PROGRAMME.fullmatch(name) is not None
 
 
 def is_price(value: object) -> bool:

@@ -22,6 +22,9 @@ class TaskKind(StrEnum):
     ITEM_STATISTICS = "item-statistics"
     ITEM_TRAINING = "item-training"
     EXPERIMENT_OUTCOMES = "experiment-outcomes"
+    BANDIT_STATISTICS = "bandit-statistics"
+    SURVEY = "survey"
+    MODEL_EVALUATION = "model-evaluation"
 
 
 # Fixed on the device, so that a server cannot ask for training under a consent to statistics.
@@ -30,6 +33,9 @@ PURPOSE_OF: Final[Mapping[TaskKind, Purpose]] = {
     TaskKind.ITEM_STATISTICS: Purpose.TRAIN,
     TaskKind.ITEM_TRAINING: Purpose.TRAIN,
     TaskKind.EXPERIMENT_OUTCOMES: Purpose.STATISTICS,
+    TaskKind.BANDIT_STATISTICS: Purpose.TRAIN,
+    TaskKind.SURVEY: Purpose.STATISTICS,
+    TaskKind.MODEL_EVALUATION: Purpose.STATISTICS,
 }
 
 
@@ -46,6 +52,14 @@ class Refusal(StrEnum):
     STALE_CATALOGUE = "stale-catalogue"
     OUT_OF_BOUNDS_ORDER = "out-of-bounds-order"
     ALREADY_CONTRIBUTED = "already-contributed"
+    TOO_SOON = "too-soon"
+    PARTICIPATIONS_SPENT = "participations-spent"
+    PARTICIPATION_UNKNOWN = "participation-unknown"
+    CLOCK_ROLLED_BACK = "clock-rolled-back"
+    NOT_IDLE = "not-idle"
+    NOT_CHARGING = "not-charging"
+    METERED = "metered"
+    LOW_STORAGE = "low-storage"
     OUTBOUND_GUARD = "outbound-guard"
     DEVICE_ERROR = "device-error"
     # The aggregator says no.
@@ -56,6 +70,7 @@ class Refusal(StrEnum):
     BAD_RECEIPT = "bad-receipt"
     WRONG_TASK = "wrong-task"
     REPLAYED = "replayed"
+    PARTICIPATION_EXCEEDED = "participation-exceeded"
     WRONG_SHAPE = "wrong-shape"
     NOT_FINITE = "not-finite"
     OVERSIZED = "oversized"

@@ -7,8 +7,9 @@
 
 A journey is three files in this folder: ``retail.toml`` (states, triggers, actions),
 ``retail.content.toml`` (what can be said), ``retail.person.toml`` (a person, what they do and
-allow, and what a copywriter might write). Copy them and change them: a mistake is one line with
-file, line and remedy. The store is a real one, encrypted, in a folder that goes after the play.
+allow, and what a copywriter might write). ``guardrails.toml`` is what the decider asks about every
+message, whatever journey proposes it. Copy them and change them: a mistake is one line with file,
+line and remedy. The store is a real one, encrypted, in a folder that goes after the play.
 
 More than 400 lines: one file, so that it can be copied as a whole.
 """
@@ -16,7 +17,6 @@ More than 400 lines: one file, so that it can be copied as a whole.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import tomllib
@@ -32,23 +32,21 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from client_sdk import Homebody, HomebodyError  # noqa: E402
+from client_sdk.experience.actions import Moment  # noqa: E402
 from client_sdk.experience.content import (  # noqa: E402
     Brief,
-    ContentLibrary,
+    CopyDesk,
     CopyGuard,
     Objection,
     Tone,
-    Usable,
-    brief_for,
-    compose,
 )
 from client_sdk.experience.content.shape import seconds  # noqa: E402
+from client_sdk.experience.decisions import Decision  # noqa: E402
+from client_sdk.experience.guardrails.policy import GuardrailPolicy  # noqa: E402
 from client_sdk.experience.journeys import (  # noqa: E402
-    Journey,
     JourneyState,
-    Proposal,
-    Runner,
-    Step,
+    Message,
+    Programme,
     Withheld,
     explain,
     mermaid,
@@ -57,7 +55,7 @@ from client_sdk.experience.journeys import (  # noqa: E402
 )
 from client_sdk.keys import MemoryKeyStore  # noqa: E402
 from client_sdk.signals.events import Event, EventKind  # noqa: E402
-from client_sdk.signals.features import FeatureSet, PropertyFeature  # noqa: E402
+from client_sdk.signals.features import Context, FeatureSet, PropertyFeature  # noqa: E402
 from client_sdk.signals.kinds import CustomKind  # noqa: E402
 from client_sdk.signals.signals import SignalRules  # noqa: E402
 from client_sdk.signals.taxonomy import Taxonomy  # noqa: E402
@@ -68,11 +66,13 @@ NAMES: Final = ("retail", "saas", "finance", "travel")
 TONE: Final = "plain"
 CURRENCY: Final = "GBP"
 SHOWN: Final = "message_shown"
+# Of the decider's draws: an example prints the same each time. An app leaves it out.
+SEED: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spoken:
-    """One message as it left: what, where, why, and what was allowed at that moment."""
+    """One message as it left: what, where, why, what was decided, and what was allowed then."""
 
     now_s: float
     channel: str
@@ -82,16 +82,29 @@ class Spoken:
     reason: str
     source: str
     objections: tuple[Objection, ...]
+    decision: Decision
+    replayed: bool
     opt_ins: frozenset[str]
     consents: frozenset[str]
 
 
 @dataclass(kw_only=True)
 class Play:
-    """What happened, in order: notes, events, messages, and what was not said."""
+    """What happened, in order: notes, events, messages, and what was not said.
+
+    Attributes:
+        lines: As printed.
+        spoken: What reached somebody.
+        refused: What the journey proposed and the decider refused.
+        waiting: What waits, or waited, for a person's approval.
+        withheld: What the journey itself did not propose.
+        states: Where the person was after each step.
+    """
 
     lines: list[str] = field(default_factory=list)
     spoken: list[Spoken] = field(default_factory=list)
+    refused: list[Message] = field(default_factory=list)
+    waiting: list[Message] = field(default_factory=list)
     withheld: list[Withheld] = field(default_factory=list)
     states: list[JourneyState] = field(default_factory=list)
 
@@ -111,8 +124,11 @@ class Stage:
                 for row in self.person.get("features", ())
             )
         )
-        self.journey = Journey.from_toml(folder / f"{name}.toml", features=self.features.names)
-        self.content = ContentLibrary.from_toml(folder / f"{name}.content.toml")
+        self.programme = Programme.from_toml(
+            folder / f"{name}.toml", folder / f"{name}.content.toml", features=self.features.names
+        )
+        self.journey, self.content = self.programme.journey, self.programme.content
+        self.guardrails = GuardrailPolicy.read(folder / "guardrails.toml")
         self.taxonomy = Taxonomy(
             CustomKind.from_table(kind, table)
             for kind, table in self.person.get("kinds", {}).items()
@@ -123,11 +139,22 @@ class Stage:
                 for row in self.person.get("items", ())
             )
         )
-        self.guard = CopyGuard(
-            tones=[
-                Tone(name=row["name"], avoid=tuple(row.get("avoid", ())))
-                for row in self.person["tones"]
-            ]
+        scripted: Mapping[str, str] = self.person.get("copywriter", {})
+
+        def write(brief: Brief) -> str:
+            return scripted[brief.message]
+
+        self.copy_desk = CopyDesk(
+            guard=CopyGuard(
+                tones=[
+                    Tone(name=row["name"], avoid=tuple(row.get("avoid", ())))
+                    for row in self.person["tones"]
+                ]
+            ),
+            copywriter=write,
+            messages=frozenset(scripted),
+            tone=TONE,
+            currency=CURRENCY,
         )
 
     def play(self, script: Sequence[Mapping[str, Any]] | None = None) -> Play:
@@ -144,6 +171,8 @@ class Stage:
                 rules=SignalRules(taxonomy=self.taxonomy, features=self.features),
             ) as home,
         ):
+            home.decider(self.guardrails)
+            home.journeys.use(self.programme)
             actor = _Actor(self, home, clock)
             for row in self.person["script"] if script is None else script:
                 actor.act(row)
@@ -156,9 +185,10 @@ class _Actor:
     def __init__(self, stage: Stage, home: Homebody, clock: FixedClock) -> None:
         self.told = Play()
         self._stage, self._home, self._clock = stage, home, clock
-        self._runner = Runner(stage.journey)
-        # Kept as text, as an app keeps it: nothing but plain JSON goes from step to step.
-        self._kept = json.dumps(self._runner.begin(clock.now_s()).to_json())
+        begins: datetime = stage.person["begins"]
+        offset = begins.utcoffset()
+        zone_s = None if offset is None else int(offset.total_seconds())
+        self._moment = Moment(name="journey", context=Context(utc_offset_s=zone_s))
         self._facts: dict[str, Any] = {}
 
     def act(self, row: Mapping[str, Any]) -> None:
@@ -167,20 +197,29 @@ class _Actor:
             self._wait(seconds(row["after"]))
         if "note" in row:
             self._say("*", row["note"])
+        self._allow(row)
+        self._facts |= row.get("facts", {})
+        if "approve" in row:
+            self._approve(row["approve"])
+        if "event" in row:
+            self._do(row)
+
+    def _allow(self, row: Mapping[str, Any]) -> None:
         home = self._home
         if "consent" in row:
             home.consent.grant(row["consent"])
         if "withdraw" in row:
             home.consent.withdraw(row["withdraw"])
-        for channel in _listed(row.get("allow", ())):
-            home.preferences.allow_channel(channel)
-        for channel in _listed(row.get("refuse", ())):
-            home.preferences.refuse_channel(channel)
+        for word, set_one in (
+            ("allow", home.preferences.allow_channel),
+            ("refuse", home.preferences.refuse_channel),
+            ("allow_permission", home.preferences.allow_permission),
+            ("refuse_permission", home.preferences.refuse_permission),
+        ):
+            for name in _listed(row.get(word, ())):
+                set_one(name)
         if "pause" in row:
             home.preferences.pause(for_s=seconds(row["pause"]))
-        self._facts |= row.get("facts", {})
-        if "event" in row:
-            self._do(row)
 
     def _do(self, row: Mapping[str, Any]) -> None:
         event = Event(
@@ -204,9 +243,10 @@ class _Actor:
 
     def _wait(self, seconds_s: float) -> None:
         """Let time pass, and stop where a timer of the journey is due."""
+        home, name = self._home, self._stage.journey.name
         end_s = self._clock.now_s() + seconds_s
         while True:
-            due_s = self._runner.next_due_s(self._state())
+            due_s = home.journeys.next_due_s(name)
             if due_s is None or not self._clock.now_s() < due_s < end_s:
                 break
             self._clock.set(due_s)
@@ -214,70 +254,86 @@ class _Actor:
         self._clock.set(end_s)
         self._step(None)
 
-    def _state(self) -> JourneyState:
-        return JourneyState.from_json(json.loads(self._kept))
-
     def _step(self, event: Event | None) -> None:
-        usable = usable_now(self._home, self._clock.now_s(), self._facts)
-        step = self._runner.step(self._state(), event, usable, self._clock.now_s())
-        if step.state.at != self._state().at:
+        step = self._home.journeys.step(
+            self._stage.journey.name,
+            event,
+            moment=self._moment,
+            facts=self._facts,
+            copy_desk=self._stage.copy_desk,
+            seed=SEED,
+        )
+        if step.moved:
             self._say(" ", step.reasons[0])
-        self._kept = json.dumps(step.state.to_json())
         self.told.states.append(step.state)
         for withheld in step.withheld:
             self.told.withheld.append(withheld)
-            self._say("x", f"{withheld.channel}: not sent, since {withheld.reason}")
-        for proposal in step.proposals:
-            if judged(self._home, proposal, self._stage.journey):
-                self._speak(step, proposal)
+            self._say("x", f"{withheld.channel}: not proposed, since {withheld.reason}")
+        for message in step.messages:
+            self._take(message)
 
-    def _speak(self, step: Step, proposal: Proposal) -> None:
-        action, stage = proposal.action, self._stage
-        written = stage.content.choose(
-            proposal.content,
-            usable=step.seen,
-            slots=proposal.slots,
-            key=stage.person["name"],
-            wanted=proposal.wanted,
-        )
-        brief = brief_for(
-            written,
-            tone=TONE,
-            item=self._item(action.item_id),
-            category=action.topic,
-            compliance=proposal.wanted.get("compliance", ""),
-            channel=action.channel,
-            currency=CURRENCY,
-        )
-        scripted = stage.person.get("copywriter", {})
-        writes = scripted.get(proposal.content)
-        copy = compose(
-            brief,
-            guard=stage.guard,
-            copywriter=None if writes is None else _scripted(writes),
-        )
+    def _approve(self, channel: str) -> None:
+        """Let a colleague say yes to what waits for a channel."""
+        for one in self._home.decider().waiting():
+            if one.action.channel != channel:
+                continue
+            try:
+                message = self._home.journeys.approve(
+                    one.decision_id,
+                    by="a colleague",
+                    facts=self._facts,
+                    copy_desk=self._stage.copy_desk,
+                )
+            except (ValueError, HomebodyError) as error:
+                self._say("x", f"{channel}: approved too late: {error}")
+            else:
+                self._take(message)
+
+    def _take(self, message: Message) -> None:
+        channel, decision = message.proposal.action.channel, message.decision
+        number = decision.decision_id[:8]
+        if message.shown:
+            self._speak(message)
+        elif message.waits:
+            self.told.waiting.append(message)
+            self._say("?", f"{channel}: waits until a person approves it (decision {number})")
+            self._say(" ", f"  why: {message.proposal.reason}")
+        else:
+            self.told.refused.append(message)
+            self._say("x", f"{channel}: refused (decision {number}): {decision.reason}")
+
+    def _speak(self, message: Message) -> None:
+        action, decision, copy = message.proposal.action, message.decision, message.copy
+        if copy is None or message.written is None:
+            raise ValueError(f"{action.action_id}: expected content; got none: add it")
+        preferences = self._home.preferences.current()
         spoken = Spoken(
             now_s=self._clock.now_s(),
             channel=action.channel,
             action_id=action.action_id,
             tags=action.tags,
             text=copy.text,
-            reason=proposal.reason,
+            reason=message.proposal.reason,
             source=copy.source,
             objections=copy.objections,
-            opt_ins=self._home.preferences.current().channels,
+            decision=decision,
+            replayed=self._home.decider().why(decision.decision_id).same,
+            opt_ins=preferences.channels | preferences.permissions,
             consents=consents_now(self._home),
         )
         self.told.spoken.append(spoken)
+        number = decision.decision_id[:8]
         self._say(">", f'{action.channel}: "{spoken.text}"')
         self._say(" ", f"  why: {spoken.reason}")
+        self._say(" ", f"  decided: {decision.status} (decision {number}): {decision.reason}")
         if copy.source == "copywriter":
             self._say(" ", "  text: the copywriter's; the guard has no objection")
         elif copy.objections:
             said = "; ".join(f"{one.rule}: {one.detail}" for one in copy.objections)
             self._say(" ", f"  text: the template, since the copywriter's was refused ({said})")
         else:
-            self._say(" ", f"  text: variant {written.variant_id!r}, {written.reason}")
+            chosen = message.written
+            self._say(" ", f"  text: variant {chosen.variant_id!r}, {chosen.reason}")
         self._home.track(SHOWN, channel=action.channel)
 
     def _item(self, item_id: str | None) -> Item | None:
@@ -288,25 +344,6 @@ class _Actor:
     def _say(self, mark: str, text: str) -> None:
         time = datetime.fromtimestamp(self._clock.now_s(), tz=UTC)
         self.told.lines.append(f"{time:%a %d %b %H:%M}  {mark} {text}")
-
-
-def judged(home: Homebody, proposal: Proposal, journey: Journey) -> bool:
-    """Ask once more at the moment of sending; `decide` and its guardrails take this place."""
-    channel = journey.channels[proposal.action.channel]
-    opened = not channel.opt_in or channel.name in home.preferences.current().channels
-    return opened and home.consent.allows(Purpose.PERSONALISE)
-
-
-def usable_now(home: Homebody, now_s: float, facts: Mapping[str, Any]) -> Usable:
-    """Read from the store what the journey may use; features only with a yes to personalise."""
-    consents = consents_now(home)
-    return Usable.of(
-        features=home.features() if Purpose.PERSONALISE in consents else None,
-        preferences=home.preferences.current(),
-        consents=consents,
-        now_s=now_s,
-        facts=facts,
-    )
 
 
 def consents_now(home: Homebody) -> frozenset[str]:
@@ -406,13 +443,6 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say it."""
         self.exit(2, f"run.py: {message} (see --help)\n")
-
-
-def _scripted(text: str) -> Any:
-    def write(brief: Brief) -> str:  # noqa: ARG001 - a script does not read its brief
-        return text
-
-    return write
 
 
 def _listed(value: str | Sequence[str]) -> Sequence[str]:

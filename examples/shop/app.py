@@ -29,14 +29,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import uvicorn
+from cards import NotThereError, read_catalogue
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse, JSONResponse
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from storefront import NotThereError, Storefront, read_catalogue
+from storefront import Storefront
 
 from client_sdk import Homebody, HomebodyError, Purpose
 from client_sdk.experience.guardrails.policy import GuardrailPolicy
@@ -99,6 +100,12 @@ class Pause(Call):
     """For how many hours; 0 ends a pause."""
 
     hours: Annotated[int, Field(ge=0, le=24 * 30)]
+
+
+class Sure(Call):
+    """That the person means it."""
+
+    sure: Literal[True]
 
 
 class Ask(Call):
@@ -227,6 +234,15 @@ def _hear(app: FastAPI, store: Storefront) -> None:
         store.prefer(call.wish, call.about)
         return store.state()
 
+    @app.get("/api/export")
+    def export() -> PlainTextResponse:
+        return PlainTextResponse(store.export(), media_type="application/jsonl")
+
+    @app.post("/api/erase")
+    def erase(_: Sure) -> dict[str, Any]:
+        store.erase()
+        return store.state()
+
     @app.post("/api/pause")
     def pause(call: Pause) -> dict[str, Any]:
         store.pause(call.hours)
@@ -306,10 +322,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             listening = opening.enter_context(socket.create_server((HOST, given.port)))
             folder = given.store or Path(opening.enter_context(tempfile.TemporaryDirectory()))
-            home = opening.enter_context(
-                Homebody.open(folder / "person", catalogue=read_catalogue(HERE / "catalogue.toml"))
+            catalogue = read_catalogue(HERE / "catalogue.toml")
+            store = Storefront(
+                lambda: Homebody.open(folder / "person", catalogue=catalogue),
+                GuardrailPolicy.read(HERE / "policy.toml"),
             )
-            store = Storefront(home, GuardrailPolicy.read(HERE / "policy.toml"))
+            opening.callback(store.close)
         except (OSError, OverflowError, HomebodyError) as error:
             print(f"cannot start: {error}", file=sys.stderr)
             return 1

@@ -9,31 +9,34 @@ Rules a reader can check line by line:
    topic or item.
 4. Only ids of the catalogue, and messages that are on the page, are acted on; others raise
    `NotThereError`.
-5. Nothing leaves: an e-mail is drafted in the tray and not sent.
+5. Nothing leaves: an e-mail is drafted in the tray and not sent, and what is exported goes to the
+   person's own browser.
+6. Erasing destroys the store and its key; the shop goes on with a new store that knows nobody.
 """
 
 from __future__ import annotations
 
 import secrets
+import tempfile
 import threading
-import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
+from cards import Card, Message, NotThereError
+
 from client_sdk import (
-    Catalogue,
     ConsentRequiredError,
     ConsentState,
     Context,
     EventKind,
     Homebody,
-    HomebodyError,
     Item,
     Purpose,
     RankedItem,
 )
+from client_sdk.experience.account import Teller
 from client_sdk.experience.actions import Action, Moment
 from client_sdk.experience.decider import Decider
 from client_sdk.experience.decisions import Decision
@@ -60,78 +63,44 @@ _PURPOSES: Final = {
 _STANDING: Final = (ConsentState.GRANTED, ConsentState.PAUSED)
 
 
-class NotThereError(HomebodyError):
-    """No item of that id is in the catalogue, or no message of that id is on the page."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Card:
-    """An item with its place on a shelf, and why it is there."""
-
-    id: str
-    name: str
-    topic: str
-    brand: str
-    price: float
-    reason: str
-    kind: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Message:
-    """A decision that is on the page, in the shop's words."""
-
-    decision: Decision
-    title: str
-    body: str
-    opened: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Give what the page shows."""
-        action = self.decision.action
-        return {
-            "id": self.decision.decision_id,
-            "title": self.title,
-            "body": self.body,
-            "opened": self.opened,
-            "reason": self.decision.reason,
-            "confidence": self.decision.confidence,
-            "channel": "" if action is None else action.channel,
-            "item": None if action is None else action.item_id,
-            "nothing": action is None,
-        }
-
-
-def read_catalogue(path: Path) -> Catalogue:
-    """Read what the shop sells.
-
-    Args:
-        path: A TOML file of ``[[items]]`` with the fields of `client_sdk.Item`.
-
-    Raises:
-        TypeError: an item has a field that there is not.
-    """
-    rows = tomllib.loads(path.read_text(encoding="utf-8"))["items"]
-    return Catalogue(
-        items=tuple(Item(**{**row, "tags": tuple(row.get("tags", ()))}) for row in rows)
-    )
-
-
 class Storefront:
     """What one person can do on the page.
 
     Args:
-        home: Their store, open; whoever opened it closes it.
+        open_home: Opens their store; it is called again after everything was erased.
         policy: The guardrails of the tray.
     """
 
-    def __init__(self, home: Homebody, policy: GuardrailPolicy) -> None:
-        self._home = home
-        self._decider: Decider = home.decider(policy)
-        self._session = secrets.token_hex(8)
+    def __init__(self, open_home: Callable[[], Homebody], policy: GuardrailPolicy) -> None:
+        self._open_home = open_home
+        self._policy = policy
         self._lock = threading.RLock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._home: Homebody = self._open_home()
+        self._decider: Decider = self._home.decider(self._policy)
+        self._session = secrets.token_hex(8)
         self._message: Message | None = None
         self._closed: set[str] = set()
+
+    def close(self) -> None:
+        """Close the store."""
+        with self._lock:
+            self._home.close()
+
+    def export(self) -> str:
+        """Give everything that is kept of the person: JSON Lines."""
+        with self._lock, tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "export.jsonl"
+            self._home.export(file)
+            return file.read_text(encoding="utf-8")
+
+    def erase(self) -> None:
+        """Destroy everything that is kept of the person, and begin anew with nobody."""
+        with self._lock:
+            self._home.erase()
+            self._begin()
 
     def state(self) -> dict[str, Any]:
         """Everything that the page shows but the results of a search."""
@@ -248,14 +217,12 @@ class Storefront:
         """Say why a message is on the page: decided again from the log, where it is in there."""
         with self._lock:
             decision = self._on_page(decision_id).decision
-            policy = self._decider.policy.explain()
             if not decision.logged:
-                said = [*decision.in_words(), "Without consent nothing of it was logged."]
-                return {"said": said, "same": None, "refused": [], "policy": policy}
+                policy = self._decider.policy.explain()
+                return {"said": self._teller.tell(decision), "same": None, "policy": policy}
             why = self._decider.why(decision_id)
-        refused = [f"{self._title(id_)}: {', '.join(rules)}" for id_, rules in why.refused.items()]
-        said = why.in_words()
-        return {"said": said, "same": why.same, "refused": refused, "policy": why.policy}
+        said = self._teller.tell(why.decision, refused=why.refused, same=why.same)
+        return {"said": said, "same": why.same, "policy": why.policy}
 
     def _known(self) -> list[str] | None:
         try:
@@ -359,14 +326,19 @@ class Storefront:
             for number, place in enumerate(places)
         ]
 
-    def _title(self, action_id: str) -> str:
-        item_id = action_id.removeprefix("pick:")
-        return _TITLES.get(action_id) or self._item(item_id).name
+    @property
+    def _teller(self) -> Teller:
+        return Teller(name=self._title)
+
+    def _title(self, name: str) -> str:
+        return _TITLES.get(name) or self._item(name.removeprefix("pick:")).name
 
     def _worded(self, decision: Decision) -> Message:
         action = decision.action
         if action is None:
-            return Message(decision=decision, title="Nothing for now", body=decision.reason)
+            return Message(
+                decision=decision, title="Nothing for now", body=self._teller.tell(decision)[0]
+            )
         title = self._title(action.action_id)
         if action.item_id is not None:
             item = self._item(action.item_id)

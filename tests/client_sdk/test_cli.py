@@ -209,9 +209,15 @@ def test_device_decisions_and_why_replay_what_was_decided(store: Path, tmp_path:
     assert "home: kettle-tip." in out
     code, out, _ = run("why", store, decision.decision_id[:8])
     assert code == 0
-    assert "Deciding again from the log gives the same." in out
-    assert "  not mug-tip: already-bought" in out
-    assert answer("why", store)["same"]
+    assert out.startswith("We suggested kettle-tip")
+    assert "We left out mug-tip: you have it already.\n" in out
+    assert "deciding again from what was noted gives the same" in out
+    # Stages are for machines.
+    assert "eligibility" not in out
+    told = answer("why", store)
+    assert told["same"]
+    assert told["refused"] == {"mug-tip": ["already-bought"]}
+    assert told["decision"]["stages"][0][0] == "eligibility"
     code, _, err = run("why", store, "no-such")
     assert (code, err.count("\n")) == (2, 1)
 

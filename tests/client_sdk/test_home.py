@@ -1,5 +1,6 @@
 """The facade: consent, ranking, similar items, updates, export, erasure, threads."""
 
+import gc
 import json
 import threading
 from collections.abc import Callable
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from client_sdk import Event, Homebody, ReleaseRejectedError, VaultError
+from client_sdk.catalogue_updates import CatalogueUpdates
 from client_sdk.experience.actions import Action, Moment
 from client_sdk.experience.guardrails.policy import GuardrailPolicy
 from client_sdk.experience.review import OutcomeWindows
 from client_sdk.keys import FileKeyStore
+from client_sdk.shelf import ShelfMemory
 from client_sdk.testing import START_S, FakeAggregator, FakeReleases, FixedClock, MemoryKeyStore
 from client_sdk.wire import Catalogue, Declined, Item, TaskKind, read_answer, read_frame
 
@@ -53,6 +56,67 @@ def test_home_after_withdrawal_ranks_for_nobody_in_the_same_call(home: Homebody)
     assert {item.reason for item in shelf} == {"From the catalogue."}
     home.consent.grant("personalise")
     assert [item.item_id for item in home.rank(k=3)] != everybody
+
+
+def _remembered() -> int:
+    """Count what is kept of anybody's shelf in this process: bytes of scores, and answers."""
+    found = [thing for thing in gc.get_objects() if isinstance(thing, ShelfMemory)]
+    return sum(memory.cache.n_bytes + (memory.last is not None) for memory in found)
+
+
+def test_home_drops_what_it_computed_of_the_person_with_the_withdrawal(home: Homebody) -> None:
+    """The scores and the last list are gone when `withdraw` returns, before any other call."""
+    home.rank()
+    assert _remembered() > 0
+    home.consent.withdraw("personalise")
+    assert _remembered() == 0
+    home.rank()
+    assert _remembered() == 0
+    home.consent.grant("personalise")
+    home.rank()
+    assert _remembered() > 0
+
+
+@pytest.mark.parametrize("end", ["erase", "close"])
+def test_home_drops_what_it_computed_of_the_person_at_its_end(home: Homebody, end: str) -> None:
+    """Erased or closed, as a sign-out does, nothing of the person's shelf stays in memory."""
+    home.rank()
+    assert _remembered() > 0
+    getattr(home, end)()
+    assert _remembered() == 0
+
+
+def test_home_drops_what_it_computed_of_the_person_when_a_pause_shows(home: Homebody) -> None:
+    """A pause is no withdrawal: the next list is everybody's, and drops what was kept."""
+    personal = home.rank(k=3)
+    home.preferences.pause(for_s=60.0)
+    assert home.rank(k=3) != personal
+    assert _remembered() == 0
+    home.preferences.resume()
+    assert home.rank(k=3) == personal
+
+
+def test_home_same_question_again_is_answered_for_what_changed_between(home: Homebody) -> None:
+    """An event, a wish, a sold-out item, a pause of the question: each counts in the next call."""
+    first = home.rank(k=3)
+    again = home.rank(k=3)
+    assert again == first
+    assert again is not first
+    again.clear()
+    assert home.rank(k=3) == first
+    for _ in range(5):
+        home.track("purchase", item="kettle")
+    assert home.rank(k=3)[0].item_id == "kettle"
+    assert home.rank(k=3)[0].reason == "You bought it 5 times."
+    home.track("purchase", item="kettle")
+    assert home.rank(k=3)[0].reason == "You bought it 6 times."
+    home.preferences.less_item("kettle")
+    assert "kettle" not in {item.item_id for item in home.rank(k=3)}
+    home.preferences.forget("kettle")
+    home.update_catalogue(CatalogueUpdates(stock={"kettle": 0}))
+    assert "kettle" not in {item.item_id for item in home.rank(k=3)}
+    assert home.rank(k=3, in_stock_only=False)[0].item_id == "kettle"
+    assert home.rank(["kettle", "mug"], k=3, in_stock_only=False)[0].item_id == "kettle"
 
 
 def test_home_candidates_unknown_or_repeated_count_once_or_not(home: Homebody) -> None:

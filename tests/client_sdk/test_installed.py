@@ -13,7 +13,8 @@ from client_sdk.installed import check, install, self_test
 from client_sdk.intelligence import RankerTable
 from client_sdk.testing import FakeAggregator, FakeReleases, MemoryRelease
 from client_sdk.version import SDK_VERSION, read_version
-from client_sdk.wire import CATALOGUE_FILE, TABLE_FILE, Catalogue
+from client_sdk.wire import BANDITS_FILE, CATALOGUE_FILE, TABLE_FILE, Catalogue
+from client_sdk.wire.bandit import ArmEvidence, write_priors
 
 OpenHome = Callable[..., Homebody]
 
@@ -151,3 +152,16 @@ def test_version_of_another_form_is_refused(text: str) -> None:
     """A version is three numbers."""
     with pytest.raises(ValueError, match="version"):
         read_version(text)
+
+
+def test_release_with_priors_of_bandits_is_read_with_and_without_them(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """Priors need no model; a release without them has none; bad ones are refused as a whole."""
+    start = ArmEvidence(arms=("tea",), precision=np.eye(2)[None], response=np.ones((1, 2)))
+    good = aggregator.release(catalogue, bandits=write_priors({"letter": start}))
+    assert install(good).bandits["letter"].arms == ("tea",)
+    assert install(aggregator.release(catalogue)).bandits == {}
+    for data in (b"", good.files[BANDITS_FILE][:-1], b"HBBP" + bytes(60)):
+        with pytest.raises(ReleaseRejectedError, match="missing or malformed file"):
+            install(with_file(good, BANDITS_FILE, data))

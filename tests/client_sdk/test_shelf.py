@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_sdk.catalogue_updates import CatalogueUpdates
 from client_sdk.experience.preferences import Preferences
 from client_sdk.installed import InstalledRelease, without_release
 from client_sdk.intelligence import History, RankerTable
-from client_sdk.shelf import LIKED_FADES_AT, RankedItem, rank_items, similar_items
+from client_sdk.intelligence.history import SESSION_GAP_S
+from client_sdk.shelf import LIKED_FADES_AT, RankedItem, ShelfMemory, rank_items, similar_items
 from client_sdk.signals.activity import Activity
 from client_sdk.signals.events import Event
 from client_sdk.wire import DEFAULT_POLICY, Catalogue, Item
@@ -310,3 +311,103 @@ def test_rank_of_an_empty_catalogue_is_empty() -> None:
             )
             == []
         )
+
+
+UPDATES = (
+    CatalogueUpdates(),
+    CatalogueUpdates(stock={MUGS[0]: 0}, withdrawn=frozenset({TEA[0]})),
+    CatalogueUpdates(added=(Item(item_id="new", name="new green Tea", category="Tea"),)),
+)
+WISHES = (
+    Preferences(),
+    Preferences(liked=frozenset({"tea"}), less_items=frozenset({MUGS[1]})),
+    Preferences(less=frozenset({"elm"})),
+)
+
+
+@pytest.mark.parametrize("learned", [True, False])
+@settings(deadline=None, max_examples=50)
+@given(
+    steps=st.lists(
+        st.fixed_dictionaries(
+            {
+                "bought": st.none() | st.sampled_from(IDS),
+                "after_s": st.sampled_from([0.0, 60.0, 1e6, 1e8]),
+                "candidates": st.none() | st.lists(st.sampled_from([*IDS, "unknown"])),
+                "k": st.integers(0, 9),
+                "include_owned": st.booleans(),
+                "in_stock_only": st.booleans(),
+                "updates": st.sampled_from(UPDATES),
+                "preferences": st.sampled_from(WISHES),
+            }
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_rank_with_a_memory_is_what_it_is_without(
+    learned: bool, steps: list[dict[str, Any]]
+) -> None:
+    """Whatever happened and was asked before, the answer is the one that is computed anew."""
+    installed, activity, memory, now_s = release(learned=learned), Activity(), ShelfMemory(), 0.0
+    for step in steps:
+        asked = dict(step)
+        now_s += asked.pop("after_s")
+        if (item := asked.pop("bought")) is not None:
+            activity.add(Event(kind="purchase", item_id=item, time_s=now_s))
+        history = activity.history(installed.assortment(asked["updates"]).position, now_s=now_s)
+        # The same question twice, and then each time another one of the same person.
+        others = (
+            {"candidates": IDS[2:5]},
+            {"candidates": None},
+            {"k": 2},
+            {"include_owned": False},
+        )
+        for other in ({}, {}, *others):
+            asked |= other
+            kept = rank_items(installed, history=history, activity=activity, memory=memory, **asked)
+            anew = rank_items(installed, history=history, activity=activity, **asked)
+            assert kept == anew
+
+
+def test_rank_memory_forgets_everything() -> None:
+    """After `forget` no score and no answer is left."""
+    memory = ShelfMemory()
+    shelf_of(RELEASE, TEA[0], memory=memory)
+    assert memory.cache.n_bytes > 0
+    memory.forget()
+    assert (memory.cache.n_bytes, memory.last) == (0, None)
+
+
+def test_rank_goes_from_popularity_to_the_session_to_the_person() -> None:
+    """Somebody new sees what is popular, at once what they look at, and then who they are."""
+    kinds = ("Lamps", "Mugs", "Tea")
+    items = tuple(
+        Item(item_id=f"{kind}-{row}", name=f"{kind} number {row}", category=kind)
+        for row in range(20)
+        for kind in kinds
+    )
+    popularity = [1.0 if item.category == "Lamps" else 0.5 for item in items]
+    table = RankerTable.from_arrays(factors=np.zeros((len(items), 0)), popularity=popularity)
+    shop = replace(release(items=ITEMS), catalogue=Catalogue(items=items), table=table)
+    activity, memory = Activity(), ShelfMemory()
+
+    def kinds_shown(now_s: float) -> set[str]:
+        history = activity.history(shop.assortment().position, now_s=now_s)
+        shelf = rank_items(
+            shop, history=history, activity=activity, candidates=None, k=5, include_owned=False,
+            memory=memory,
+        )  # fmt: skip
+        return {item.item_id.split("-")[0] for item in shelf if item.kind != "rebuy"}
+
+    assert kinds_shown(0.0) == {"Lamps"}
+    activity.add(Event(kind="product_view", item_id="Tea-0", time_s=0.0))
+    assert kinds_shown(1.0) == {"Tea"}
+    for row in range(12):
+        activity.add(Event(kind="purchase", item_id=f"Mugs-{row}", time_s=86_400.0 * (row + 1)))
+    later_s = 86_400.0 * 20
+    assert kinds_shown(later_s) == {"Mugs"}
+    activity.add(Event(kind="product_view", item_id="Tea-1", time_s=later_s))
+    activity.add(Event(kind="product_view", item_id="Tea-2", time_s=later_s + 60))
+    assert kinds_shown(later_s + 90) == {"Tea"}
+    assert kinds_shown(later_s + 60 + SESSION_GAP_S) == {"Mugs"}

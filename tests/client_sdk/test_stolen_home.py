@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from client_sdk import CatalogueUpdates, CustomKind, Homebody, Item, SignalRules, Taxonomy
@@ -19,6 +20,7 @@ SECRETS = (
     *("ada.lovelace@example.org", "pixel-phone", "blue teapot for two", "checkout-7f3a91"),
     *("kitchenware", "personalise", "learn from what you do", "autumn-lamp", "Autumn lamp"),
     *("through_page", "digest", "quarantine", "account-key", "whatsapp", "not an event"),
+    *("velvet-curtain-letter", "velvet-curtain-arm", "bandit"),
 )
 RULES = SignalRules(taxonomy=Taxonomy([CustomKind(name="tasting_booked", meaning="Booked.")]))
 
@@ -55,6 +57,9 @@ def live(home: Homebody) -> None:
     home.update_catalogue(
         CatalogueUpdates(added=(Item(item_id="autumn-lamp", name="Autumn lamp"),))
     )
+    bandit = home.models.bandit("velvet-curtain-letter", n_features=2)
+    bandit.update("velvet-curtain-arm", np.array([1.0, 0.0]), reward=1.0)
+    home.models.keep()
     home.consent.withdraw("train")
     home.signals.tidy()
     home.rotate_keys()

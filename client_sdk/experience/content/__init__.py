@@ -8,9 +8,8 @@ from client_sdk.experience.content.claims import (
     PRESSURE,
     Claim,
 )
-from client_sdk.experience.content.copywriter import Copy, Copywriter, brief_for, compose
+from client_sdk.experience.content.copywriter import Copy, CopyDesk, Copywriter, brief_for, compose
 from client_sdk.experience.content.guard import Brief, CopyGuard, Objection, Tone
-from client_sdk.experience.content.lines import FileMistakeError
 from client_sdk.experience.content.slots import SlotRule
 from client_sdk.experience.content.usable import Usable
 from client_sdk.experience.content.variants import (
@@ -19,6 +18,7 @@ from client_sdk.experience.content.variants import (
     Written,
     content_schema,
 )
+from client_sdk.experience.toml_file import FileMistakeError
 
 __all__ = [
     "BANNED",
@@ -30,6 +30,7 @@ __all__ = [
     "Claim",
     "ContentLibrary",
     "Copy",
+    "CopyDesk",
     "CopyGuard",
     "Copywriter",
     "FileMistakeError",

@@ -47,6 +47,30 @@ class Copy:
     objections: tuple[Objection, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class CopyDesk:
+    """Who writes, and who reads it before anybody else does.
+
+    Attributes:
+        guard: Reads it.
+        copywriter: Writes it; None for templates only.
+        messages: The messages that the copywriter may write; None for every one.
+        tone: One of the guard's tones.
+        currency: Of the catalogue's prices.
+    """
+
+    guard: CopyGuard
+    copywriter: Copywriter | None = None
+    messages: frozenset[str] | None = None
+    tone: str = "plain"
+    currency: str = ""
+
+    def write(self, brief: Brief) -> Copy:
+        """Write one text; see `compose`."""
+        asked = self.messages is None or brief.message in self.messages
+        return compose(brief, guard=self.guard, copywriter=self.copywriter if asked else None)
+
+
 def brief_for(
     written: Written,
     *,

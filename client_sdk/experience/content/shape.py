@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from client_sdk.experience.content.lines import Place, TomlFile
+from client_sdk.experience.toml_file import Place, TomlFile
 
 NAME: Final = "[a-z][a-z0-9_-]{0,63}"
 DURATION: Final = "[1-9][0-9]{0,3} (second|minute|hour|day)s?"

@@ -5,8 +5,8 @@ Rules a reader can check line by line:
 1. What is not in a `Usable` is not known, and nothing may be concluded from that.
 2. Features and favourites are there only with a yes to personalise; `Usable.of` is given a
    vector only then, since reading one needs that yes.
-3. An opt-in is what the person opened in the preference centre: a channel such as ``sms``, or a
-   source such as ``location``.
+3. An opt-in is what the person opened in the preference centre: a channel such as ``sms``, or the
+   permission to use a source such as ``location``.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Usable:
             favourites=favourites,
             facts=dict(facts or {}),
             consents=frozenset(consents),
-            opt_ins=preferences.channels,
+            opt_ins=preferences.channels | preferences.permissions,
             paused=preferences.paused(now_s),
         )
 

@@ -21,10 +21,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
 
-from client_sdk.experience.content.lines import TomlFile
 from client_sdk.experience.content.shape import Key, Table, check, json_schema
 from client_sdk.experience.content.slots import SlotRule, filled, slots_of
 from client_sdk.experience.content.usable import Usable
+from client_sdk.experience.toml_file import TomlFile
 
 METADATA: Final = ("stage", "tone", "category")
 MAX_COPY_CHARS: Final = 500
@@ -167,8 +167,12 @@ class ContentLibrary:
         return MappingProxyType(self._messages)
 
     @classmethod
-    def from_toml(cls, source: Path | str) -> Self:
+    def from_toml(cls, source: Path | str, *, name: str = "content") -> Self:
         """Read a library from a file, or from the text itself; see ``content.schema.json``.
+
+        Args:
+            source: A `Path`, or text.
+            name: What to call it in an error, where it is text.
 
         Raises:
             FileMistakeError: it is not as promised; the message names file, line and remedy.
@@ -177,14 +181,14 @@ class ContentLibrary:
         >>> ContentLibrary.from_toml("messages.hello = {safe = 'plain', variants = []}")
         ... # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        client_sdk.experience.content.lines.FileMistakeError: content, line 1: messages.hello: ...
+        client_sdk.experience.toml_file.FileMistakeError: content, line 1: messages.hello: ...
         """
-        file = TomlFile.read(source, name="content")
+        file = TomlFile.read(source, name=name)
         check(file, _FILE)
         messages: dict[str, tuple[Variant, ...]] = {}
         safe: dict[str, str] = {}
-        for name, table in file.tables["messages"].items():
-            place = ("messages", name)
+        for message, table in file.tables["messages"].items():
+            place = ("messages", message)
             variants = []
             for number, given in enumerate(table["variants"]):
                 fields = {key: value for key, value in given.items() if key != "id"}
@@ -193,9 +197,9 @@ class ContentLibrary:
                     variants.append(Variant(variant_id=given["id"], **fields))
                 except ValueError as error:
                     raise file.mistake((*place, "variants", number, "text"), str(error)) from None
-            messages[name], safe[name] = tuple(variants), table["safe"]
+            messages[message], safe[message] = tuple(variants), table["safe"]
             try:
-                _safe_of(messages[name], safe[name])
+                _safe_of(messages[message], safe[message])
             except ValueError as error:
                 raise file.mistake(place, str(error)) from None
         return cls(messages, safe)

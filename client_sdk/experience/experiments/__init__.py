@@ -9,8 +9,7 @@ from client_sdk.experience.experiments.experiment import (
     check_together,
 )
 from client_sdk.experience.experiments.log import EXPERIMENT_STREAM, ExperimentLog
-from client_sdk.experience.experiments.metrics import Guard, Metric
-from client_sdk.experience.experiments.source import ExperimentFileError, FieldError
+from client_sdk.experience.experiments.metrics import FieldError, Guard, Metric
 
 __all__ = [
     "EXPERIMENT_STREAM",
@@ -18,7 +17,6 @@ __all__ = [
     "Assignment",
     "Desk",
     "Experiment",
-    "ExperimentFileError",
     "ExperimentLog",
     "FieldError",
     "Guard",

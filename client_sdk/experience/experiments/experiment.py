@@ -21,8 +21,16 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any, Final, TypeVar, cast
 
-from client_sdk.experience.experiments.metrics import MAX_WINDOW_S, Guard, Metric, Value, check_name
-from client_sdk.experience.experiments.source import FieldError, Table, read_toml
+from client_sdk.experience.experiments.metrics import (
+    MAX_WINDOW_S,
+    FieldError,
+    Guard,
+    Metric,
+    Value,
+    check_name,
+)
+from client_sdk.experience.toml_file import TomlFile
+from client_sdk.experience.toml_table import TomlTable
 from client_sdk.signals.events import LAST_TIME_S
 from client_sdk.wire import canonical_json
 from client_sdk.wire.outcomes import MAX_GROUPS, MAX_METRICS
@@ -187,7 +195,7 @@ class Experiment:
             file: Its name, for errors.
 
         Raises:
-            ExperimentFileError: one error: the file, the line, the field and what to write.
+            FileMistakeError: one error: the file, the line, the field and what to write.
 
         >>> experiment = Experiment.from_toml('''
         ...     name = "linen-first"
@@ -201,30 +209,25 @@ class Experiment:
         >>> experiment.groups
         ('control', 'linen', 'holdout')
         """
-        root = read_toml(text, file=file)
-        arms = tuple(_built(each, _arm) for each in root.tables("arms"))
-        metrics = tuple(_built(each, _metric) for each in root.tables("metrics"))
-        guards = tuple(_built(each, _guard) for each in root.tables("guards"))
-        layer = root.table("layer")
-        segment = None if layer is None else _built(layer, _layer)
+        root = TomlTable.of(TomlFile.read(text, name=file))
+        return _built(root, cls._from_table)
 
-        def make() -> Experiment:
-            late_s = root.optional_duration_s("late")
-            return cls(
-                name=root.text("name"),
-                arms=arms,
-                metrics=metrics,
-                start_s=root.time_s("start"),
-                end_s=root.time_s("end"),
-                share=root.number("share", 1.0),
-                holdout=root.number("holdout", 0.0),
-                layer=segment,
-                exposure_window_s=root.optional_duration_s("exposure_window"),
-                guards=guards,
-                late_s=DEFAULT_LATE_S if late_s is None else late_s,
-            )
-
-        return root.build(make)
+    @classmethod
+    def _from_table(cls, table: TomlTable) -> Experiment:
+        late_s = table.duration_s("late")
+        return cls(
+            name=_text(table, "name"),
+            arms=tuple(_built(each, _arm) for each in table.tables("arms")),
+            metrics=tuple(_built(each, _metric) for each in table.tables("metrics")),
+            start_s=table.time_s("start"),
+            end_s=table.time_s("end"),
+            share=_number(table, "share", 1.0),
+            holdout=_number(table, "holdout", 0.0),
+            layer=_built(table.table("layer"), _layer) if "layer" in table else None,
+            exposure_window_s=table.duration_s("exposure_window"),
+            guards=tuple(_built(each, _guard) for each in table.tables("guards")),
+            late_s=DEFAULT_LATE_S if late_s is None else late_s,
+        )
 
 
 def check_together(experiments: Collection[Experiment]) -> None:
@@ -263,35 +266,60 @@ def _with_floats(value: Any) -> Any:
     return float(value) if isinstance(value, int) else value
 
 
-def _built(table: Table, make: Callable[[Table], _T]) -> _T:
-    return table.build(lambda: make(table))
+def _built(table: TomlTable, make: Callable[[TomlTable], _T]) -> _T:
+    """Make a value of a table's fields; what it refuses gets file and line."""
+    try:
+        made = make(table)
+    except FieldError as error:
+        raise table.error(error.field, error.message) from error
+    table.done()
+    return made
 
 
-def _arm(table: Table) -> Arm:
-    return Arm(name=table.text("name"), weight=table.number("weight", 1.0))
+def _text(table: TomlTable, name: str) -> str:
+    table.need(name, "text", '"..."')
+    return table.text(name)
 
 
-def _layer(table: Table) -> Layer:
+def _number(table: TomlTable, name: str, default: float | None = None) -> float:
+    if default is None:
+        table.need(name, "a number", "1.0")
+    value = table.number(name)
+    return cast("float", default if value is None else value)
+
+
+def _duration_s(table: TomlTable, name: str) -> float:
+    table.need(name, "a duration", '"7 days"')
+    return cast("float", table.duration_s(name))
+
+
+def _arm(table: TomlTable) -> Arm:
+    return Arm(name=_text(table, "name"), weight=_number(table, "weight", 1.0))
+
+
+def _layer(table: TomlTable) -> Layer:
     return Layer(
-        name=table.text("name"), start=table.number("start", 0.0), end=table.number("end", 1.0)
+        name=_text(table, "name"),
+        start=_number(table, "start", 0.0),
+        end=_number(table, "end", 1.0),
     )
 
 
-def _metric(table: Table) -> Metric:
+def _metric(table: TomlTable) -> Metric:
     return Metric(
-        name=table.text("name"),
-        event=table.text("event"),
-        value=cast("Value", table.text("value", "happened")),
-        bound=table.number("bound", 1.0),
-        window_s=table.duration_s("window"),
+        name=_text(table, "name"),
+        event=_text(table, "event"),
+        value=cast("Value", table.text("value", default="happened")),
+        bound=_number(table, "bound", 1.0),
+        window_s=_duration_s(table, "window"),
     )
 
 
-def _guard(table: Table) -> Guard:
+def _guard(table: TomlTable) -> Guard:
     return Guard(
-        name=table.text("name"),
-        event=table.text("event"),
-        value=cast("Value", table.text("value", "count")),
-        limit=table.number("limit"),
-        window_s=table.duration_s("window"),
+        name=_text(table, "name"),
+        event=_text(table, "event"),
+        value=cast("Value", table.text("value", default="count")),
+        limit=_number(table, "limit"),
+        window_s=_duration_s(table, "window"),
     )

@@ -15,7 +15,6 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from client_sdk.experience.experiments.source import FieldError
 from client_sdk.signals.events import CUSTOM_KIND, Event
 
 Value = Literal["happened", "count", "amount"]
@@ -24,6 +23,20 @@ MAX_BOUND: Final = 1e9
 MAX_WINDOW_S: Final = 366 * 86_400.0
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _KIND: Final = re.compile(CUSTOM_KIND)
+
+
+class FieldError(ValueError):
+    """A field is not as promised.
+
+    Args:
+        field: Its name.
+        message: What was expected, what came, what to write.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
 
 
 @dataclass(frozen=True, kw_only=True)

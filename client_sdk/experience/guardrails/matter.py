@@ -10,7 +10,6 @@ Rules a reader can check line by line:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -41,12 +40,16 @@ class CoolDown:
 
     def refused(self, actions: ActionTable, situation: Situation) -> BoolArray:
         """bool[n]: what comes too early."""
+        if not self.looks_at(situation):
+            return np.zeros(len(actions), np.bool_)
+        return ~actions.of_kinds(self.except_kinds)
+
+    def looks_at(self, situation: Situation) -> bool:
+        """Whether it is too early."""
         last_s = (
             situation.last_complaint_s if self.after == "complaint" else situation.last_return_s
         )
-        if last_s is None or situation.now_s - last_s >= self.hours * HOUR_S:
-            return np.zeros(len(actions), np.bool_)
-        return ~actions.of_kinds(self.except_kinds)
+        return last_s is not None and situation.now_s - last_s < self.hours * HOUR_S
 
     def in_words(self) -> str:
         """Say how long."""
@@ -64,11 +67,14 @@ class AlreadyBought:
 
     def refused(self, actions: ActionTable, situation: Situation) -> BoolArray:
         """bool[n]: what is bought already."""
-        bought: Iterable[str] = situation.bought_s
-        if self.within_days is not None:
-            since_s = situation.now_s - self.within_days * DAY_S
-            bought = [item for item, time_s in situation.bought_s.items() if time_s > since_s]
-        return actions.of_items(bought) & ~actions.of_kinds(self.except_kinds)
+        return actions.of_items(self.looks_at(situation)) & ~actions.of_kinds(self.except_kinds)
+
+    def looks_at(self, situation: Situation) -> frozenset[str]:
+        """The items that count as bought now."""
+        if self.within_days is None:
+            return frozenset(situation.bought_s)
+        since_s = situation.now_s - self.within_days * DAY_S
+        return frozenset([item for item, at_s in situation.bought_s.items() if at_s > since_s])
 
     def in_words(self) -> str:
         """Say how long."""
@@ -92,6 +98,10 @@ class OfferActive:
         if self.one_at_a_time and situation.offers:
             return offers
         return offers & (actions.named(situation.offers) | actions.of_items(situation.offers))
+
+    def looks_at(self, situation: Situation) -> frozenset[str]:
+        """The active offers."""
+        return situation.offers
 
     def in_words(self) -> str:
         """Say what counts as an offer."""
@@ -122,6 +132,9 @@ class Never:
             ),
         )
 
+    def looks_at(self, situation: Situation) -> None:
+        """Nothing: it holds in any situation."""
+
     def in_words(self) -> str:
         """Say the names."""
         return f"Never: {listed(self.actions | self.kinds | self.words)}."
@@ -138,6 +151,9 @@ class SensitiveTopics:
         """bool[n]: what is about one of them."""
         return actions.once(self, lambda: actions.about(self.words))
 
+    def looks_at(self, situation: Situation) -> None:
+        """Nothing: it holds in any situation."""
+
     def in_words(self) -> str:
         """Say the topics."""
         return f"Nothing about {listed(self.words)}: these topics are sensitive."
@@ -153,6 +169,9 @@ class ProtectedAttributes:
     def refused(self, actions: ActionTable, situation: Situation) -> BoolArray:  # noqa: ARG002 - it holds at any time
         """bool[n]: what is aimed at a protected attribute."""
         return actions.once(self, lambda: self._naming(actions))
+
+    def looks_at(self, situation: Situation) -> None:
+        """Nothing: it holds in any situation."""
 
     def in_words(self) -> str:
         """Say what is refused."""
@@ -178,6 +197,10 @@ class SoldOut:
         """bool[n]: what can't be had."""
         return actions.of_items(situation.sold_out)
 
+    def looks_at(self, situation: Situation) -> frozenset[str]:
+        """The items that are out of stock."""
+        return situation.sold_out
+
     def in_words(self) -> str:
         """Say it."""
         return "Nothing about an item that is sold out."
@@ -193,6 +216,10 @@ class LessOf:
         """bool[n]: what the person does not want."""
         return actions.about(situation.less) | actions.of_items(situation.less_items)
 
+    def looks_at(self, situation: Situation) -> tuple[frozenset[str], frozenset[str]]:
+        """The words and the items of which the person wants less."""
+        return situation.less, situation.less_items
+
     def in_words(self) -> str:
         """Say it."""
         return "Nothing of which the person asked for less."
@@ -207,6 +234,10 @@ class Waiting:
     def refused(self, actions: ActionTable, situation: Situation) -> BoolArray:
         """bool[n]: what is in the review queue."""
         return actions.named(situation.waiting)
+
+    def looks_at(self, situation: Situation) -> frozenset[str]:
+        """What waits."""
+        return situation.waiting
 
     def in_words(self) -> str:
         """Say it."""

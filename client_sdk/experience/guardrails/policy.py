@@ -75,14 +75,17 @@ import numpy as np
 from client_sdk.experience.action_table import ActionTable
 from client_sdk.experience.exploration import Exploration
 from client_sdk.experience.guardrails.matter import OfferActive
-from client_sdk.experience.guardrails.policy_file import PolicyFileError, TableReader
 from client_sdk.experience.guardrails.rule import Rule
 from client_sdk.experience.guardrails.sections import read_rules
 from client_sdk.experience.situation import Situation
+from client_sdk.experience.toml_file import FileMistakeError, TomlFile
+from client_sdk.experience.toml_table import TomlTable
 from client_sdk.signals.features.columns import BoolArray
 
 VERSION: Final = 1
 MAX_ACTIVE_DAYS: Final = 365
+MAX_FILE_LINES: Final = 1_000
+MAX_FILE_CHARS: Final = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,9 +207,11 @@ class GuardrailPolicy:
             file: The name of the file, for errors.
 
         Raises:
-            PolicyFileError: not as promised; the message names the file, the line and the remedy.
+            FileMistakeError: not as promised; the message names the file, the line and the remedy.
         """
-        top = TableReader.of_text(text, file=file)
+        top = TomlTable.of(
+            TomlFile.read(text, name=file, max_chars=MAX_FILE_CHARS, max_lines=MAX_FILE_LINES)
+        )
         if not top.keys:
             return cls()
         if top.whole("version", least=0, most=1 << 31) != VERSION:
@@ -233,20 +238,20 @@ class GuardrailPolicy:
         """Read a policy file; a missing one refuses everything.
 
         Raises:
-            PolicyFileError: the file is not as promised.
+            FileMistakeError: the file is not as promised.
         """
         try:
             text = path.read_bytes().decode("utf-8")
         except FileNotFoundError:
             return cls()
         except UnicodeDecodeError:
-            raise PolicyFileError(
-                f"{path.name}, line 1: expected UTF-8 text; got other bytes: save it as UTF-8"
+            raise FileMistakeError(
+                "expected UTF-8 text; got other bytes: save it as UTF-8", file=path.name
             ) from None
         return cls.from_toml(text, file=path.name)
 
 
-def _review(table: TableReader) -> Review:
+def _review(table: TomlTable) -> Review:
     return Review(
         high_impact=table.flag("high_impact", default=True),
         below_confidence=table.number("below_confidence", least=0, most=1, default=0.0) or 0.0,
@@ -254,7 +259,7 @@ def _review(table: TableReader) -> Review:
     )
 
 
-def _exploration(table: TableReader) -> Exploration:
+def _exploration(table: TomlTable) -> Exploration:
     standard = Exploration()
     cap = _given(table.number("cap", least=0, most=0.5), standard.cap)
     made = Exploration(

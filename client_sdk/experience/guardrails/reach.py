@@ -35,6 +35,9 @@ class KnownChannel:
         """bool[n]: what would reach the person on another channel."""
         return actions.once(self, lambda: ~actions.on_channels(self.channels))
 
+    def looks_at(self, situation: Situation) -> None:
+        """Nothing: it holds in any situation."""
+
     def in_words(self) -> str:
         """Say the channels."""
         return f"Nothing reaches the person but by {listed(self.channels)}."
@@ -49,8 +52,12 @@ class OptIn:
 
     def refused(self, actions: ActionTable, situation: Situation) -> BoolArray:
         """bool[n]: what needs a yes that is not there."""
-        opened = frozenset() if situation.paused else situation.opted_in
+        opened = self.looks_at(situation)
         return actions.on_channels(self.channels - opened)
+
+    def looks_at(self, situation: Situation) -> frozenset[str]:
+        """The channels that are open now."""
+        return frozenset() if situation.paused else situation.opted_in
 
     def in_words(self) -> str:
         """Say the channels."""
@@ -76,8 +83,12 @@ class Cap:
 
     def refused(self, actions: ActionTable, situation: Situation) -> BoolArray:
         """bool[n]: what is one too many."""
+        return actions.on_channels((self.channel,) if self.looks_at(situation) else ())
+
+    def looks_at(self, situation: Situation) -> bool:
+        """Whether the limit is reached."""
         reached: int = getattr(situation.count(self.channel), self.per)
-        return actions.on_channels((self.channel,) if reached >= self.limit else ())
+        return reached >= self.limit
 
     def in_words(self) -> str:
         """Say the limit."""
@@ -113,6 +124,10 @@ class QuietHours:
         """bool[n]: what would disturb."""
         return actions.on_channels(self.channels if self.quiet(situation) else ())
 
+    def looks_at(self, situation: Situation) -> bool:
+        """Whether it is quiet."""
+        return self.quiet(situation)
+
     def in_words(self) -> str:
         """Say the hours."""
         return (
@@ -132,16 +147,18 @@ class Fatigue:
 
     def refused(self, actions: ActionTable, situation: Situation) -> BoolArray:
         """bool[n]: what would tire."""
-        # A message that was decided here is usually an event too: the larger count, not the sum.
-        shown = max(
-            sum(situation.count(channel).week for channel in self.channels),
-            situation.messages_7_days,
-        )
-        tired = self.messages_7_days is not None and shown >= self.messages_7_days
+        return actions.on_channels(self.channels if self.looks_at(situation) else ())
+
+    def looks_at(self, situation: Situation) -> bool:
+        """Whether the person is tired of messages."""
         share = situation.dismissed_share
-        if self.dismissed_share is not None and share is not None:
-            tired = tired or share >= self.dismissed_share
-        return actions.on_channels(self.channels if tired else ())
+        if self.dismissed_share is not None and share is not None and share >= self.dismissed_share:
+            return True
+        if self.messages_7_days is None:
+            return False
+        # A message that was decided here is usually an event too: the larger count, not the sum.
+        shown = sum([situation.count(channel).week for channel in self.channels])
+        return max(shown, situation.messages_7_days) >= self.messages_7_days
 
     def in_words(self) -> str:
         """Say the limits."""

@@ -6,13 +6,15 @@ Rules a reader can check line by line:
    all actions of a question. `AllOf` refuses what one of its rules refuses.
 2. An empty `AllOf` or `AnyOf` refuses everything.
 3. `in_words` says the whole rule in plain sentences.
+4. A rule may be an `AttentiveRule` too: it says what of a situation it looks at, and refuses alike
+   wherever that is equal. `experience.compiled` then asks it again only where that changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +37,20 @@ class Rule(Protocol):
 
     def in_words(self) -> str:
         """Say the rule in a plain sentence."""
+        ...
+
+
+@runtime_checkable
+class AttentiveRule(Rule, Protocol):
+    """A rule that says what it looks at, so that it need not be asked about the same twice."""
+
+    def looks_at(self, situation: Situation) -> Hashable:
+        """All of a situation that the rule looks at; None where it holds in any situation.
+
+        Returns:
+            A value that never changes. For one table of actions the rule refuses the same in two
+            situations wherever this is equal; it costs much less than to refuse.
+        """
         ...
 
 

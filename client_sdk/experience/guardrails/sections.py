@@ -23,7 +23,6 @@ from client_sdk.experience.guardrails.matter import (
     SoldOut,
     Waiting,
 )
-from client_sdk.experience.guardrails.policy_file import CODE_WORDS, TableReader
 from client_sdk.experience.guardrails.reach import (
     Cap,
     Fatigue,
@@ -33,17 +32,18 @@ from client_sdk.experience.guardrails.reach import (
     Window,
 )
 from client_sdk.experience.guardrails.rule import Rule
+from client_sdk.experience.toml_table import CODE_WORDS, TomlTable
 
 MAX_CAP: Final = 1_000
 MAX_HOURS: Final = 24 * 365
 _WINDOWS: Final[tuple[Window, ...]] = ("session", "day", "week")
 
 
-def read_rules(top: TableReader) -> tuple[Rule, ...]:
+def read_rules(top: TomlTable) -> tuple[Rule, ...]:
     """Read every section of a file to rules.
 
     Raises:
-        PolicyFileError: a section is not as promised.
+        FileMistakeError: a section is not as promised.
     """
     channels, with_yes, caps = _channels(top)
     rules: list[Rule] = [KnownChannel(channels=channels), SoldOut(), LessOf(), Waiting()]
@@ -59,7 +59,7 @@ def read_rules(top: TableReader) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def _channels(top: TableReader) -> tuple[frozenset[str], frozenset[str], list[Rule]]:
+def _channels(top: TomlTable) -> tuple[frozenset[str], frozenset[str], list[Rule]]:
     section = top.table("channels")
     if not section.keys:
         raise top.error("channels", "expected at least one channel; got none: add [channels.NAME]")
@@ -86,7 +86,7 @@ def _channels(top: TableReader) -> tuple[frozenset[str], frozenset[str], list[Ru
     return frozenset(section.keys), frozenset(with_yes), caps
 
 
-def _protected(section: TableReader) -> Rule:
+def _protected(section: TomlTable) -> Rule:
     allow = section.names("allow", folded=True) or frozenset()
     if allow and not section.text("reason").strip():
         raise section.error("reason", "expected why these are allowed; got none: add a reason")
@@ -96,7 +96,7 @@ def _protected(section: TableReader) -> Rule:
 
 
 def _chosen(
-    section: TableReader, channels: frozenset[str], default: frozenset[str]
+    section: TomlTable, channels: frozenset[str], default: frozenset[str]
 ) -> frozenset[str]:
     chosen = section.names("channels")
     if chosen is None:
@@ -107,7 +107,7 @@ def _chosen(
 
 
 def _quiet_hours(
-    section: TableReader, channels: frozenset[str], with_yes: frozenset[str]
+    section: TomlTable, channels: frozenset[str], with_yes: frozenset[str]
 ) -> list[Rule]:
     start, end = section.minute("from"), section.minute("to")
     if start == end:
@@ -116,9 +116,7 @@ def _quiet_hours(
     return [QuietHours(start_minute=start, end_minute=end, channels=chosen)]
 
 
-def _fatigue(
-    section: TableReader, channels: frozenset[str], with_yes: frozenset[str]
-) -> list[Rule]:
+def _fatigue(section: TomlTable, channels: frozenset[str], with_yes: frozenset[str]) -> list[Rule]:
     messages = section.whole("messages_7_days", least=0, most=MAX_CAP)
     share = section.number("dismissed_share", least=0, most=1)
     if messages is None and share is None:
@@ -129,7 +127,7 @@ def _fatigue(
     return [Fatigue(channels=chosen, messages_7_days=messages, dismissed_share=share)]
 
 
-def _cool_down(section: TableReader, *_: frozenset[str]) -> list[Rule]:
+def _cool_down(section: TomlTable, *_: frozenset[str]) -> list[Rule]:
     except_kinds = section.codes("except_kinds") or frozenset()
     afters: tuple[Literal["complaint", "return"], ...] = ("complaint", "return")
     rules: list[Rule] = []
@@ -145,7 +143,7 @@ def _cool_down(section: TableReader, *_: frozenset[str]) -> list[Rule]:
     return rules
 
 
-def _bought(section: TableReader, *_: frozenset[str]) -> list[Rule]:
+def _bought(section: TomlTable, *_: frozenset[str]) -> list[Rule]:
     return [
         AlreadyBought(
             within_days=section.number("within_days", least=0, most=36_500),
@@ -154,7 +152,7 @@ def _bought(section: TableReader, *_: frozenset[str]) -> list[Rule]:
     ]
 
 
-def _offers(section: TableReader, *_: frozenset[str]) -> list[Rule]:
+def _offers(section: TomlTable, *_: frozenset[str]) -> list[Rule]:
     kinds = section.codes("kinds")
     if kinds is not None and not kinds:
         raise section.error("kinds", "expected kinds of actions; got none: add one or remove it")
@@ -170,14 +168,14 @@ def _offers(section: TableReader, *_: frozenset[str]) -> list[Rule]:
     ]
 
 
-def _sensitive(section: TableReader, *_: frozenset[str]) -> list[Rule]:
+def _sensitive(section: TomlTable, *_: frozenset[str]) -> list[Rule]:
     words = section.names("topics", folded=True)
     if not words:
         raise section.error("topics", "expected at least one topic; got none: add one")
     return [SensitiveTopics(words=words)]
 
 
-def _never(section: TableReader, *_: frozenset[str]) -> list[Rule]:
+def _never(section: TomlTable, *_: frozenset[str]) -> list[Rule]:
     actions = section.names("actions") or frozenset()
     kinds = section.codes("kinds") or frozenset()
     words = (section.names("topics", folded=True) or frozenset()) | (

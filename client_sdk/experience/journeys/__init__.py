@@ -1,6 +1,7 @@
 """Journeys: states, what moves a person between them, what is proposed on the way, and no more."""
 
 from client_sdk.experience.journeys.conditions import Condition
+from client_sdk.experience.journeys.desk import JourneyDesk
 from client_sdk.experience.journeys.diagram import mermaid, svg
 from client_sdk.experience.journeys.journey import (
     InvalidJourneyError,
@@ -8,6 +9,7 @@ from client_sdk.experience.journeys.journey import (
     mistakes_in,
 )
 from client_sdk.experience.journeys.limits import Withheld
+from client_sdk.experience.journeys.message import JourneyStep, Message
 from client_sdk.experience.journeys.migrate import migrate
 from client_sdk.experience.journeys.parts import (
     ActionRule,
@@ -18,6 +20,7 @@ from client_sdk.experience.journeys.parts import (
     State,
     Transition,
 )
+from client_sdk.experience.journeys.programme import Programme
 from client_sdk.experience.journeys.runner import Proposal, Runner, Step
 from client_sdk.experience.journeys.simulate import SimulationReport, simulate
 from client_sdk.experience.journeys.state import JourneyState, StaleJourneyError
@@ -33,10 +36,14 @@ __all__ = [
     "FactRule",
     "InvalidJourneyError",
     "Journey",
+    "JourneyDesk",
     "JourneyState",
+    "JourneyStep",
     "JourneyStore",
+    "Message",
     "Plan",
     "Problem",
+    "Programme",
     "Proposal",
     "Runner",
     "SimulationReport",

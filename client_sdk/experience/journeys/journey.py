@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from client_sdk.experience.content.lines import FileMistakeError, Place, TomlFile
 from client_sdk.experience.content.shape import check, seconds
 from client_sdk.experience.content.slots import SlotRule
 from client_sdk.experience.journeys.conditions import Condition
@@ -32,6 +31,7 @@ from client_sdk.experience.journeys.parts import (
 from client_sdk.experience.journeys.tables import FILE
 from client_sdk.experience.journeys.validate import problems_of
 from client_sdk.experience.journeys.words import explain
+from client_sdk.experience.toml_file import FileMistakeError, Place, TomlFile
 
 
 class InvalidJourneyError(ValueError):
@@ -82,18 +82,25 @@ class Journey(Plan):
             raise InvalidJourneyError(problems)
 
     @classmethod
-    def from_toml(cls, source: Path | str, *, features: Iterable[str] = STANDARD_FEATURES) -> Self:
+    def from_toml(
+        cls,
+        source: Path | str,
+        *,
+        features: Iterable[str] = STANDARD_FEATURES,
+        name: str = "journey",
+    ) -> Self:
         """Read a journey from a file, or from the text itself; see ``journey.schema.json``.
 
         Args:
             source: A `Path`, or text.
             features: The names of the features that the app has, such as `FeatureSet.names`.
+            name: What to call it in an error, where it is text.
 
         Raises:
             FileMistakeError: it is not as promised; one message, with file, line and remedy.
             OSError: the file cannot be read.
         """
-        file = TomlFile.read(source, name="journey")
+        file = TomlFile.read(source, name=name)
         check(file, FILE)
         fields = _read(file)
         try:

@@ -4,8 +4,8 @@ Rules a reader can check line by line:
 
 1. An action comes through only where its guards hold, its channel is open if it needs to be, it did
    not come before if it may come once, and its channel's cap has room, in this order.
-2. A cap counts what was proposed, not what was shown: it can only be kept too well. A send in the
-   future, after a clock was set back, counts as well.
+2. A cap counts what was proposed until `taken_back` says that it was refused: it can only be kept
+   too well. A send in the future, after a clock was set back, counts as well.
 3. `seen_by` hides every fact whose consent or opt-in is missing, before anything else looks.
 """
 
@@ -76,6 +76,18 @@ def noted(state: JourneyState, rule: ActionRule, *, action_id: str, now_s: float
         state,
         sent_s={**state.sent_s, rule.channel: tuple(times)},
         done=state.done | {action_id} if rule.once else state.done,
+    )
+
+
+def taken_back(state: JourneyState, *, channel: str, action_id: str, now_s: float) -> JourneyState:
+    """Forget an action that was noted at a moment: a guardrail refused it, or it comes later."""
+    times = list(state.sent_s.get(channel, ()))
+    if now_s in times:
+        times.remove(now_s)
+    return dataclasses.replace(
+        state,
+        sent_s={**state.sent_s, channel: tuple(times)},
+        done=state.done - {action_id},
     )
 
 

@@ -1,12 +1,14 @@
-"""Hot swap: people go on in a new version of their journey where they were in the old one.
+"""Hot swap: people go on in another version of their journey where they were in the one before.
 
 Rules a reader can check line by line:
 
 1. A state that the new version has is kept, with its time; another one becomes the new version's
    fallback, entered now.
-2. What was sent, and what came once, is kept: no cap and no "only once" is loosened by a new
-   version. Sends by a channel that the new version lacks are forgotten with it.
+2. What was sent, and what came once, is kept: no cap and no "only once" is loosened by another
+   version. Sends by a channel that it lacks are forgotten with it.
 3. Nothing is proposed by a migration.
+4. The number may fall: a release that is rolled back brings an older version, and people go on in
+   that. That releases themselves only rise is delivery's rule.
 """
 
 from __future__ import annotations
@@ -17,23 +19,27 @@ from client_sdk.experience.journeys.journey import Journey
 from client_sdk.experience.journeys.state import JourneyState
 
 
-def migrate(state: JourneyState, old: Journey, new: Journey, *, now_s: float) -> JourneyState:
-    """Move a person's state to a new version.
+def fits(state: JourneyState, journey: Journey) -> bool:
+    """Say whether a state is of this version of a journey, so that the runner takes it."""
+    return (state.journey, state.version) == (
+        journey.name,
+        journey.version,
+    ) and state.at in journey.states
+
+
+def migrate(state: JourneyState, new: Journey, *, now_s: float) -> JourneyState:
+    """Move a person's state to another version.
 
     Args:
-        state: Of the old version.
-        old: The version that the state is of.
+        state: Of any version of the journey.
         new: The version that it shall be of.
         now_s: Seconds since 1970 (UTC).
 
     Raises:
-        ValueError: two journeys of different names, a new version that is older, or a state that is
-            not of the old version.
+        ValueError: the state is of another journey.
     """
-    if old.name != new.name or new.version < old.version:
-        raise ValueError("new: expected the same journey in the same or a later version")
-    if (state.journey, state.version) != (old.name, old.version):
-        raise ValueError("state: expected one of the old version; got another")
+    if state.journey != new.name:
+        raise ValueError(f"state: expected one of {new.name!r}; got one of another journey")
     sent = {name: times for name, times in state.sent_s.items() if name in new.channels}
     kept = dataclasses.replace(state, version=new.version, sent_s=sent)
     if state.at in new.states:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
-from client_sdk.experience.content.lines import Place
 from client_sdk.experience.content.slots import SlotRule
 from client_sdk.experience.journeys.conditions import Condition
+from client_sdk.experience.toml_file import Place
 from client_sdk.signals.features.standard import STANDARD
 
 STANDARD_FEATURES: Final = tuple(definition.name for definition in STANDARD)

@@ -24,7 +24,7 @@ from client_sdk.experience.content.usable import Usable
 from client_sdk.experience.journeys.conditions import all_hold
 from client_sdk.experience.journeys.journey import Journey
 from client_sdk.experience.journeys.limits import Withheld, noted, refusal, seen_by
-from client_sdk.experience.journeys.parts import Transition
+from client_sdk.experience.journeys.parts import ActionRule, Plan, Transition
 from client_sdk.experience.journeys.state import JourneyState, StaleJourneyError
 from client_sdk.experience.journeys.validate import action_id, action_of
 from client_sdk.signals.events import Event
@@ -67,6 +67,17 @@ class Step:
     proposals: tuple[Proposal, ...] = ()
     withheld: tuple[Withheld, ...] = ()
     reasons: tuple[str, ...] = field(default=())
+
+
+def proposal_of(plan: Plan, rule: ActionRule, action: Action, *, reason: str) -> Proposal:
+    """Put together what a rule proposes: the action, and what may be said with it."""
+    return Proposal(
+        action=action,
+        content=rule.content,
+        wanted=rule.wanted,
+        slots={slot: plan.slots[slot] for slot in rule.slots},
+        reason=reason,
+    )
 
 
 class Runner:
@@ -203,11 +214,10 @@ class Runner:
                 continue
             moved = noted(moved, rule, action_id=known, now_s=now_s)
             proposals.append(
-                Proposal(
-                    action=action_of(self._journey, name, rule, item),
-                    content=rule.content,
-                    wanted=rule.wanted,
-                    slots={slot: self._journey.slots[slot] for slot in rule.slots},
+                proposal_of(
+                    self._journey,
+                    rule,
+                    action_of(self._journey, name, rule, item),
                     reason=f"Because {transition.because}.",
                 )
             )

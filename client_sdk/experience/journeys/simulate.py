@@ -140,7 +140,8 @@ class _Told:
         facts: Mapping[str, Scalar],
     ) -> None:
         self._catalogue, self._features = catalogue, features
-        self._preferences = Preferences(channels=opt_ins)
+        sources = frozenset(journey.opt_ins)
+        self._preferences = Preferences(channels=opt_ins - sources, permissions=opt_ins & sources)
         self._facts = facts
         self._needs = {name: _looks_at_features(journey, name) for name in journey.states}
         self._any = any(self._needs.values())

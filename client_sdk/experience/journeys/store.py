@@ -5,8 +5,9 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Final
 
+from client_sdk.experience.decision_log import RecordStore
 from client_sdk.experience.journeys.state import JourneyState
-from client_sdk.signals.vault import Record, Vault
+from client_sdk.signals.records import Record
 
 STREAM: Final = "journeys"
 
@@ -19,7 +20,7 @@ class JourneyStore:
         lock: Shared with whoever else uses the vault.
     """
 
-    def __init__(self, *, vault: Vault, lock: AbstractContextManager[object]) -> None:
+    def __init__(self, *, vault: RecordStore, lock: AbstractContextManager[object]) -> None:
         self._vault = vault
         self._lock = lock
 

@@ -24,7 +24,9 @@ _CONDITION: Final = Table(
         "event": Key(type="name", meaning="item, price, quantity, or a property of the event."),
         "fact": Key(type="name", meaning="A fact that the app says; see facts."),
         "consent": Key(type="name", meaning="A purpose.", one_of=_PURPOSES),
-        "opt_in": Key(type="name", meaning="A channel or source that the person opened."),
+        "opt_in": Key(
+            type="name", meaning="A channel, or a source with a permission, that the person opened."
+        ),
         "is": Key(type="scalar", meaning="Holds where it is this; true by default for a yes."),
         "is_not": Key(type="scalar", meaning="Holds where it is known and not this."),
         "at_least": Key(type="scalar", meaning="Holds where it is this number or more."),
@@ -90,7 +92,7 @@ FILE: Final = Table(
         ),
         "opt_ins": Key(
             type="named",
-            meaning="Sources that the person opens, such as location.",
+            meaning="Sources that need the person's permission, such as location.",
             of=Table(keys={"meaning": Key(type="text", meaning="In plain words.", required=True)}),
         ),
         "facts": Key(

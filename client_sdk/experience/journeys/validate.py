@@ -8,7 +8,7 @@ Rules a reader can check line by line:
 3. Two triggers of one state conflict where the same kind of event could fire both, or both are
    timers, unless their priorities differ or their conditions exclude each other.
 4. Every channel has a cap and a window that the memory of sends covers. Those of `ALWAYS_OPT_IN`
-   need an opt-in, whatever the file says.
+   need an opt-in, whatever the file says. No channel is a source that a permission opens.
 5. An action in a channel that needs an opt-in has it as a guard of its own, so that a reader sees
    it beside the action.
 """
@@ -21,16 +21,17 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from client_sdk.experience.actions import Action
-from client_sdk.experience.content.lines import Place
 from client_sdk.experience.content.usable import FAVOURITES
 from client_sdk.experience.journeys.conditions import Condition, exclude
 from client_sdk.experience.journeys.parts import ActionRule, Plan, Problem, Transition
 from client_sdk.experience.journeys.tables import MAX_CAP, MAX_WINDOW_DAYS
+from client_sdk.experience.preferences import SOURCES
+from client_sdk.experience.toml_file import Place
 
 ALWAYS_OPT_IN: Final = frozenset(
-    {"email", "e-mail", "sms", "push", "phone", "call", "post", "whatsapp", "messenger", "location"}
+    {"email", "e-mail", "sms", "push", "phone", "call", "post", "whatsapp", "messenger"}
 )
-"""Channels and sources that nobody may use unasked (ePrivacy Directive, Art. 9 and 13)."""
+"""Channels that nobody may use unasked (ePrivacy Directive, Art. 13)."""
 
 _DAY_S: Final = 86_400.0
 
@@ -56,6 +57,12 @@ def _channels(plan: Plan) -> Iterator[Problem]:
         if not 0 < channel.per_s <= MAX_WINDOW_DAYS * _DAY_S:
             yield Problem(
                 place=(*place, "per"), text=f"expected at most {MAX_WINDOW_DAYS} days: shorten it"
+            )
+        if name in SOURCES or name in plan.opt_ins:
+            yield Problem(
+                place=place,
+                text=f"expected a way to send; got {name!r}, which is a source that a permission "
+                "opens: take it out, or rename one of the two",
             )
         if name in ALWAYS_OPT_IN and not channel.opt_in:
             yield Problem(

@@ -79,6 +79,7 @@ class ItemTable:
     def __init__(self, n_rows: int = 0) -> None:
         self._n = 0
         self._capacity = 0
+        self._touched: set[int] | None = None
         self.grow(n_rows)
 
     def __len__(self) -> int:
@@ -107,6 +108,8 @@ class ItemTable:
             time_s: Seconds since 1970 (UTC).
             price: Of one piece, or None.
         """
+        if self._touched is not None:
+            self._touched.add(row)
         self.counts[row, column] += 1
         if column == RETURNS:
             return
@@ -123,6 +126,7 @@ class ItemTable:
         rows, column, times_s = columns.rows[chosen], column[chosen], columns.times_s[chosen]
         if not len(rows):
             return
+        self._touched = None
         counts = np.bincount(rows * 4 + column, minlength=self._n * 4).reshape(self._n, 4)
         self.counts[: self._n] += counts
         lasting = column != RETURNS
@@ -141,6 +145,23 @@ class ItemTable:
         counts = self.counts[: self._n]
         kept: IntArray = np.maximum(counts[:, PURCHASES] - counts[:, RETURNS], 0).astype(np.int64)
         return kept
+
+    def kept_of(self, rows: IntArray) -> IntArray:
+        """int64[r]: `kept` of some rows, without the others."""
+        counts = self.counts[rows]
+        kept: IntArray = np.maximum(counts[:, PURCHASES] - counts[:, RETURNS], 0).astype(np.int64)
+        return kept
+
+    def mean_price(self, rows: IntArray) -> FloatArray:
+        """float64[r]: what was paid for one piece, whole 1/10,000 of the currency; NaN: unknown."""
+        n_priced = self.n_priced[rows]
+        paid = np.rint(self.paid[rows] / np.maximum(n_priced, 1))
+        return np.where(n_priced > 0, paid, np.nan)
+
+    def take_touched(self) -> set[int] | None:
+        """Give the rows that changed since this was asked last; None for any of them."""
+        touched, self._touched = self._touched, set()
+        return touched
 
     def viewed_on(self, rows: IntArray, days: IntArray) -> BoolArray:
         """bool[r, d]: which of some rows had a view on which of some days, int64[r, d]."""

@@ -29,10 +29,12 @@ from client_sdk.signals.features.items import MAX_PURCHASE_DAYS, ItemTable
 from client_sdk.signals.features.subkinds import CARTS, VIEWS
 
 LAPSED_AFTER: Final = 3.0
-_REPEAT_DAYS: Final = 3
+REPEAT_DAYS: Final = 3
 _NO_GAP: Final = np.iinfo(np.int32).max
 # Ten times the ranker's weights of a purchase, a cart and a view: whole numbers add up exactly.
-_TENTHS: Final = (10, 6, 3)
+PURCHASE_TENTHS: Final = 10
+CART_TENTHS: Final = 6
+VIEW_TENTHS: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,9 +144,8 @@ class Reading:
         kept = self.items.kept()
         rows = self.usable[kept[self.usable] > 0]
         item = self.item_rows[rows]
-        n_priced = self.items.n_priced[rows]
-        paid = np.rint(self.items.paid[rows] / np.maximum(n_priced, 1))
-        price = np.where(n_priced > 0, paid, self.catalogue.price[item])
+        paid = self.items.mean_price(rows)
+        price = np.where(np.isnan(paid), self.catalogue.price[item], paid)
         position = self.catalogue.price_positions(self.catalogue.category[item], price)
         known = ~np.isnan(position)
         weight = kept[rows[known]]
@@ -173,7 +174,7 @@ class Reading:
     def replenishment(self) -> Replenishment:
         """The items that are bought again and again."""
         items = self.items
-        rows = self.usable[items.n_days[self.usable] >= _REPEAT_DAYS]
+        rows = self.usable[items.n_days[self.usable] >= REPEAT_DAYS]
         rows = rows[items.kept()[rows] > 0]
         rows = rows[np.lexsort((self.item_rows[rows], self.owners[rows]))]
         n_days = items.n_days[rows].astype(np.int64)
@@ -210,10 +211,9 @@ class Reading:
         rows = self.usable
         codes = code[self.item_rows[rows]]
         rows, codes = rows[codes != NO_CODE], codes[codes != NO_CODE]
-        bought, cart, view = _TENTHS
         counts = self.items.counts
-        interest = bought * self.items.kept()[rows]
-        interest += cart * counts[rows, CARTS] + view * counts[rows, VIEWS]
+        interest = PURCHASE_TENTHS * self.items.kept()[rows]
+        interest += CART_TENTHS * counts[rows, CARTS] + VIEW_TENTHS * counts[rows, VIEWS]
         size = self.n_people * n
         place = self.owners[rows] * n + codes
         summed = np.bincount(place, weights=interest.astype(np.float64), minlength=size)

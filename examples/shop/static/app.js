@@ -195,8 +195,6 @@ function drawTray() {
         { class: "why", id: "why" },
         make("p", { class: why.same === false ? "badge bad" : "badge" }, verdict),
         make("ul", {}, ...lines(why.said, "")),
-        make("h4", {}, "Refused by a guardrail"),
-        make("ul", {}, ...lines(why.refused, "Nothing was.")),
         make("details", { key: "why:policy" }, make("summary", { key: "why:policy:summary" }, "All guardrails"), make("ul", {}, ...lines(why.policy, ""))),
       ),
     );
@@ -339,6 +337,30 @@ at("clear-search").addEventListener("click", () => {
     await show(state);
     at("shelf-title").focus();
   });
+});
+
+at("export").addEventListener("click", () =>
+  busily(async () => {
+    const response = await fetch("/api/export", { headers: { "X-Shop-Token": token } });
+    if (!response.ok) throw new Error((await response.json()).error);
+    const link = make("a", { href: URL.createObjectURL(await response.blob()), download: "my-data.jsonl" });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    say("Your data is in your downloads: my-data.jsonl.");
+  }),
+);
+
+function askToErase(asking) {
+  at("erase").hidden = asking;
+  at("erase-sure").hidden = !asking;
+  at(asking ? "erase-no" : "erase").focus();
+}
+
+at("erase").addEventListener("click", () => askToErase(true));
+at("erase-no").addEventListener("click", () => askToErase(false));
+at("erase-yes").addEventListener("click", async () => {
+  await act("/api/erase", { sure: true }, "Everything is erased. The shop does not know you.");
+  askToErase(false);
 });
 
 at("ask").addEventListener("click", () =>

@@ -6,11 +6,13 @@ no cap exceeded, nothing excluded chosen, every decision replayed to the same re
 More than 400 lines: every stage of a decision is tested through the same few fixtures.
 """
 
+import base64
 import json
 import random
 import tomllib
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +24,11 @@ from client_sdk.errors import ConsentRequiredError
 from client_sdk.experience.action_table import ActionTable
 from client_sdk.experience.actions import Action, Moment
 from client_sdk.experience.decider import Decider
-from client_sdk.experience.decision_log import DECISIONS, EVIDENCE, LogLimits, UnknownDecisionError
+from client_sdk.experience.decision_log import DECISIONS, LogLimits, UnknownDecisionError
 from client_sdk.experience.decisions import Decision, Status
 from client_sdk.experience.guardrails.matter import Never
 from client_sdk.experience.guardrails.policy import GuardrailPolicy
+from client_sdk.experience.log_entry import LogEntry
 from client_sdk.experience.person import NO_CONSENT, NOTHING_BETTER, PersonReader, Shop
 from client_sdk.experience.preferences import NO_PREFERENCES, Preferences
 from client_sdk.experience.scoring import Scores
@@ -444,8 +447,9 @@ def test_why_says_what_refused_each_action(world: World) -> None:
 def test_why_changed_evidence_is_noticed(world: World, field: str) -> None:
     """A replay that could not fail would prove nothing."""
     decision = world.decide(TEA, TOP, seed=1)
-    place = (EVIDENCE, decision.decision_id)
-    value = world.store.read(*place)
+    place = (DECISIONS, decision.decision_id)
+    kept = world.store.read(*place)
+    value = kept["evidence"]
     if field == "seed":
         value["seed"] = next(
             seed
@@ -455,8 +459,9 @@ def test_why_changed_evidence_is_noticed(world: World, field: str) -> None:
     elif field == "situation":
         value["situation"]["less"] = ["tea"]
     else:
-        value["scores"] = list(reversed(value["scores"]))
-    world.store.kept[place] = json.dumps(value)
+        numbers = np.frombuffer(base64.b64decode(value["scores"]), "<f4")
+        value["scores"] = base64.b64encode(numbers[::-1].tobytes()).decode()
+    world.store.kept[place] = json.dumps(kept)
     why = world.decider.why(decision.decision_id)
     assert not why.same
     assert "NOT" in why.in_words()[-1]
@@ -464,13 +469,15 @@ def test_why_changed_evidence_is_noticed(world: World, field: str) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("propensity", 0.5), ("confidence", 0.5), ("status", "fallback"), ("stages", [])],
+    [("propensity", 0.5), ("confidence", 0.5), ("status", "fallback"), ("stages", ())],
 )
 def test_why_changed_decision_is_noticed(world: World, field: str, value: object) -> None:
     """Whatever of the result was altered in the log, deciding again does not give it."""
     place = (DECISIONS, world.decide(TEA, TOP).decision_id)
     kept = world.store.read(*place)
-    kept["decision"][field] = value
+    entry = LogEntry.read(place[1], kept["entry"])
+    altered = replace(entry, decision=replace(entry.decision, **{field: value}))
+    kept["entry"] = json.loads(altered.text(ActionTable([TEA, TOP])))
     world.store.kept[place] = json.dumps(kept)
     assert not world.opened().why(place[1]).same
 

@@ -12,7 +12,6 @@ from client_sdk.experience.actions import Action, Moment
 from client_sdk.experience.decision_log import (
     ACTIONS,
     DECISIONS,
-    EVIDENCE,
     POLICIES,
     DecisionLog,
     LogLimits,
@@ -81,8 +80,7 @@ def evidence(
 def counts(vault: Vault) -> dict[str, int]:
     """How many records each stream has."""
     return {
-        stream: sum(1 for _ in vault.records(stream))
-        for stream in (DECISIONS, EVIDENCE, ACTIONS, POLICIES)
+        stream: sum(1 for _ in vault.records(stream)) for stream in (DECISIONS, ACTIONS, POLICIES)
     }
 
 
@@ -114,7 +112,7 @@ def test_log_reopened_has_everything(vault: Vault) -> None:
     assert read.scores is not None
     assert read.scores.expected.tolist() == SCORES.expected.tolist()
     assert read.scores.confidence.tolist() == SCORES.confidence.tolist()
-    assert counts(vault) == {DECISIONS: 3, EVIDENCE: 3, ACTIONS: 1, POLICIES: 1}
+    assert counts(vault) == {DECISIONS: 3, ACTIONS: 1, POLICIES: 1}
 
 
 def test_log_bounded_in_number_lets_the_oldest_go_and_counts_them(vault: Vault) -> None:
@@ -133,16 +131,16 @@ def test_log_bounded_in_number_lets_the_oldest_go_and_counts_them(vault: Vault) 
         assert each.results_by_kind() == {"offer": Results(shown=len(each), worked=0)}
         with pytest.raises(UnknownDecisionError, match="let go"):
             each.decision("d0")
-    assert counts(vault) == {DECISIONS: len(log), EVIDENCE: len(log), ACTIONS: 1, POLICIES: 1}
+    assert counts(vault) == {DECISIONS: len(log), ACTIONS: 1, POLICIES: 1}
 
 
 def test_log_bounded_in_bytes_drops_actions_that_nothing_needs(vault: Vault) -> None:
     """Many different questions do not fill the store."""
-    log = DecisionLog(vault, limits=LogLimits(max_bytes=40_000))
+    log = DecisionLog(vault, limits=LogLimits(max_bytes=24_000))
     for number in range(40):
         actions = ActionTable([ACTION, Action(action_id=f"other-{number}")])
         log.append(decision(number), evidence(actions))
-        assert log.n_bytes <= 40_000
+        assert log.n_bytes <= 24_000
     assert counts(vault)[ACTIONS] == len(log) < 20
     assert DecisionLog(vault).n_bytes == log.n_bytes
     for kept in log.decisions():

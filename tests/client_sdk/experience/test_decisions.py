@@ -88,9 +88,11 @@ def test_propensities_better_scores_are_tried_more() -> None:
 def test_draw_many_seeds_has_the_frequencies_of_the_propensities() -> None:
     """Chi-square over 40,000 seeds accepts the logged propensities and rejects two wrong ones."""
     exploration = Exploration(epsilon=0.3, floor=0.02, cap=0.4, temperature=1.0)
-    chances = propensities(np.array([0.4, 1.0, 0.2, 0.7]), exploration)
+    expected = np.array([0.4, 1.0, 0.2, 0.7])
+    chances = propensities(expected, exploration)
     n = 40_000
-    counts = np.bincount([draw(chances, seed) for seed in range(n)], minlength=4)
+    drawn = [draw(expected, exploration, seed)[0] for seed in range(n)]
+    counts = np.bincount(drawn, minlength=4)
 
     def statistic(of: Any) -> float:
         return float(((counts - n * of) ** 2 / (n * of)).sum())
@@ -101,10 +103,24 @@ def test_draw_many_seeds_has_the_frequencies_of_the_propensities() -> None:
     assert statistic(chances * 0.97 + np.array([0.0, 0.0, 0.03, 0.0])) > 16.27
 
 
+@settings(max_examples=300)
+@given(scores_of, explorations, st.integers(0, 2**63 - 1))
+def test_draw_any_scores_says_the_propensity_of_what_it_drew(
+    expected: Any, exploration: Exploration, seed: int
+) -> None:
+    """What is logged is to the last bit what all probabilities together say of that row."""
+    place, propensity = draw(expected, exploration, seed)
+    assert propensity == propensities(expected, exploration)[place] > 0.0
+
+
 def test_draw_zero_probability_is_never_drawn() -> None:
-    """Also where the sum falls short of 1."""
-    chances = np.array([0.0, 1.0 - 1e-9, 0.0])
-    assert {draw(chances, seed) for seed in range(2_000)} == {1}
+    """Also where it is the last, and the sum of the others falls short by a rounding."""
+    exploration = Exploration(epsilon=0.5, cap=0.5, temperature=0.01)
+    expected = np.array([5.0, *[4.0] * 100, -4.0])
+    chances = propensities(expected, exploration)
+    assert np.flatnonzero(chances == 0.0).tolist() == [101]
+    drawn = {draw(expected, exploration, seed)[0] for seed in range(5_000)}
+    assert drawn == set(range(101))
 
 
 @pytest.mark.parametrize(

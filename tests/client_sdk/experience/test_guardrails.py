@@ -23,11 +23,11 @@ from client_sdk.experience.guardrails.matter import (
 )
 from client_sdk.experience.guardrails.matter import Waiting as WaitingRule
 from client_sdk.experience.guardrails.policy import GuardrailPolicy
-from client_sdk.experience.guardrails.policy_file import PolicyFileError, line_of
 from client_sdk.experience.guardrails.reach import Cap, Fatigue, KnownChannel, OptIn, QuietHours
 from client_sdk.experience.guardrails.rule import AllOf, AnyOf, Rule
 from client_sdk.experience.ledger import Counts
 from client_sdk.experience.situation import Situation
+from client_sdk.experience.toml_file import FileMistakeError
 from client_sdk.signals.events import Event
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "policy.toml"
@@ -231,7 +231,7 @@ def test_policy_file_malformed_is_one_error_with_line_and_key(
     text: str, line: int, key: str
 ) -> None:
     """The file, the line, the key, what to do; and no value of it."""
-    with pytest.raises(PolicyFileError) as caught:
+    with pytest.raises(FileMistakeError) as caught:
         GuardrailPolicy.from_toml(text, file="shop.toml")
     message = str(caught.value)
     assert message.startswith(f"shop.toml, line {line}: ")
@@ -254,24 +254,15 @@ def test_policy_file_not_toml_is_one_error_with_its_line(
     """Bytes that are no TOML text, or too many lines."""
     path = tmp_path / "shop.toml"
     path.write_bytes(data)
-    with pytest.raises(PolicyFileError, match=rf"^shop\.toml, line {line}: expected"):
+    with pytest.raises(FileMistakeError, match=rf"^shop\.toml, line {line}: expected"):
         GuardrailPolicy.read(path)
 
 
 @given(st.text(max_size=200) | st.text("[]=\"'.#\nab1 {},", max_size=80))
 def test_policy_file_any_text_gives_a_policy_or_one_error(text: str) -> None:
     """No other error leaves the reader."""
-    with contextlib.suppress(PolicyFileError):
+    with contextlib.suppress(FileMistakeError):
         GuardrailPolicy.from_toml(text)
-
-
-def test_line_of_a_key_in_texts_and_comments_is_the_parsers() -> None:
-    """What looks like a key in a text or a comment is none."""
-    text = '# b = 1\na = """\nb = 2\n"""\n[t]\n\n# b\nb = [\n 1,\n]\n'
-    assert line_of(text, ("t", "b")) == 8
-    assert line_of(text, ("t",)) == 5
-    assert line_of(text, ("a",)) == 2
-    assert line_of(text, ("nowhere",)) == 1
 
 
 def test_policy_own_rules_refuse_more_and_change_the_hash() -> None:

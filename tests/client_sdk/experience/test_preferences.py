@@ -19,7 +19,7 @@ from client_sdk.experience.preferences import (
     Preferences,
     united,
 )
-from client_sdk.signals.vault import Vault
+from client_sdk.signals.vault import Record, Vault
 from client_sdk.testing import FixedClock, MemoryKeyStore
 
 LOCK: AbstractContextManager[None] = nullcontext()
@@ -36,6 +36,7 @@ def preferences(draw: st.DrawFn) -> Preferences:
         less=less,
         less_items=draw(words),
         channels=draw(words),
+        permissions=draw(words | st.just(frozenset({"location"}))),
         paused_until_s=draw(st.none() | st.floats(0, 1e9)),
     )
 
@@ -203,6 +204,8 @@ def test_centre_text_out_of_bounds_raises_without_the_text(
         centre.less,
         centre.allow_channel,
         centre.refuse_channel,
+        centre.allow_permission,
+        centre.refuse_permission,
         centre.forget,
     ]
     for door in doors:
@@ -221,6 +224,8 @@ def test_preferences_have_bounded_sizes() -> None:
         {"liked": names, "less": frozenset({"one"})},
         {"less_items": names | {"one"}},
         {"channels": names},
+        {"permissions": names},
+        {"channels": frozenset({"Location"})},
         {"liked": "tea"},
         {"liked": frozenset({"tea"}), "less": frozenset({"Tea"})},
     )
@@ -267,6 +272,35 @@ def test_preferences_json_that_lacks_a_field_raises() -> None:
         Preferences.from_json([])  # type: ignore[arg-type]
 
 
+def test_location_is_a_permission_and_no_channel(centre: PreferenceCentre) -> None:
+    """It is off by default, given and taken back by its own words, and never opened to send."""
+    with pytest.raises(ValueError, match="got a source: allow_permission"):
+        centre.allow_channel("location")
+    assert centre.current() == NO_PREFERENCES
+    centre.allow_permission("Location")
+    assert centre.current() == Preferences(permissions=frozenset({"location"}))
+    assert "May be used: location." in centre.in_words()
+    assert "No channel is open: no message may be sent." in centre.in_words()
+    centre.refuse_permission("location")
+    assert centre.current() == NO_PREFERENCES
+    assert [one.change for one in centre.history()] == ["allow permission", "refuse permission"]
+
+
+def test_location_opened_as_a_channel_in_an_old_store_is_a_permission(
+    vault: Vault, clock: FixedClock
+) -> None:
+    """The person's yes is kept, moved to where it belongs, and written so with the next change."""
+    old = {**Preferences(channels=frozenset({"push"})).to_json(), "channels": ["location", "push"]}
+    del old["permissions"]
+    vault.write(Record(stream="preferences", key="current", value={"set": old, "changes": []}))
+    centre = PreferenceCentre(vault=vault, clock=clock, lock=LOCK)
+    wanted = Preferences(channels=frozenset({"push"}), permissions=frozenset({"location"}))
+    assert centre.current() == wanted
+    centre.more("tea")
+    again = PreferenceCentre(vault=vault, clock=clock, lock=LOCK)
+    assert again.current().permissions == {"location"}
+
+
 @given(preferences(), preferences())
 def test_united_keeps_every_restriction_and_opens_nothing(
     own: Preferences, other: Preferences
@@ -276,6 +310,7 @@ def test_united_keeps_every_restriction_and_opens_nothing(
     assert both.less == own.less | other.less
     assert both.less_items == own.less_items | other.less_items
     assert both.channels == own.channels
+    assert both.permissions == own.permissions
     assert both.liked == (own.liked | other.liked) - both.less
     assert (both.paused_until_s or 0) == max(own.paused_until_s or 0, other.paused_until_s or 0)
     assert united(both, other) == both

@@ -85,6 +85,24 @@ def test_ledger_counts_are_those_of_counting(
     assert ledger.names_since({"offer"}, now_s - WEEK_S) - {"tea"} == recent
 
 
+@settings(max_examples=300)
+@given(st.lists(st.tuples(shows.map(lambda some: some[:2]), st.integers(0, 21 * 24)), max_size=12))
+def test_ledger_names_asked_between_shows_are_those_of_a_ledger_that_was_never_asked(
+    steps: list[tuple[list[Shown], int]],
+) -> None:
+    """The set that grows as things are shown is the one that looking at everything gives."""
+    asked, shown, kinds = Ledger(), [], frozenset({"offer"})
+    for more, hour in steps:
+        shown += more
+        for one in more:
+            asked.add(one)
+        never_asked = Ledger()
+        for one in shown:
+            never_asked.add(one)
+        since_s = hour * 3_600.0 - WEEK_S
+        assert asked.names_since(kinds, since_s) == never_asked.names_since(kinds, since_s)
+
+
 def test_ledger_old_shows_leave_the_memory() -> None:
     """What no window reaches any more is dropped, and the latest time of an action stays."""
     ledger = Ledger()

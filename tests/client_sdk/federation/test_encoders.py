@@ -19,6 +19,7 @@ from client_sdk.intelligence.item_training import ItemTrainingTask, train_rows
 from client_sdk.intelligence.litert import LiteRtModel
 from client_sdk.testing import FakeAggregator
 from client_sdk.wire import Catalogue, Order, Purpose, TaskKind, sha256_hex, unpack_symmetric
+from client_sdk.wire.bandit import ArmEvidence, arms_payload, unpack_sum
 from client_sdk.wire.outcomes import ExperimentOutcome, OutcomeLayout
 
 HISTORY = History.from_events(items=[1, 3, 3, 6], times_s=[1.0, 2.0, 3.0, 4.0], now_s=5.0)
@@ -279,3 +280,90 @@ def test_participation_key_is_one_for_all_tasks_of_an_experiment(
     )
     first, second = (aggregator.order(TaskKind.ITEM_COUNTS, catalogue) for _ in range(2))
     assert (participation_key(first), participation_key(second)) == (first.task_id, second.task_id)
+
+
+def letters(**changes: Any) -> EncoderInput:
+    """A device whose bandit saw two arms."""
+    seen = ArmEvidence(
+        arms=("tea", "mug"),
+        precision=np.stack([4.0 * np.eye(2), np.eye(2)]),
+        response=np.array([[3.0, 0.0], [0.0, 1.0]]),
+    )
+    return given_input(**{"bandits": {"letter": seen}, **changes})
+
+
+def bandit_order(
+    aggregator: FakeAggregator, catalogue: Catalogue, *arms: str, **changes: Any
+) -> Order:
+    """An order to say what the bandit saw."""
+    return aggregator.order(
+        TaskKind.BANDIT_STATISTICS,
+        catalogue,
+        payload=arms_payload(arms),
+        parameters={"bandit": "letter", "arms": len(arms), "features": 2, **changes},
+    )
+
+
+def test_bandit_statistics_are_the_arms_of_the_order_cut_to_its_norm(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """In the order's order, as a whole, at most the clip norm; other arms stay at home."""
+    order = bandit_order(aggregator, catalogue, "cup", "tea")
+    assert order.purpose is Purpose.TRAIN
+    assert expected_dimension(order, n_items=8) == order.dimension == 10
+    vector = ENCODERS[TaskKind.BANDIT_STATISTICS](order, letters())
+    assert 1.0 - 1e-6 < vector.norm() <= 1.0
+    precision, response = unpack_sum(vector.to_dense().astype(np.float64), n_arms=2, n_features=2)
+    assert not precision[0].any()
+    assert response[1] / precision[1, 0, 0] == pytest.approx([0.75, 0.0])
+
+
+def test_bandit_statistics_of_nothing_that_was_asked_is_too_little(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """No such bandit, or none of the arms."""
+    encode = ENCODERS[TaskKind.BANDIT_STATISTICS]
+    for order in (
+        bandit_order(aggregator, catalogue, "cup"),
+        bandit_order(aggregator, catalogue, "tea", bandit="banner"),
+    ):
+        with pytest.raises(TooLittleDataError):
+            encode(order, letters())
+
+
+def test_bandit_statistics_order_that_does_not_fit_is_refused(
+    aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """Other features than the device's, other arms than announced, or no list of ids."""
+    encode = ENCODERS[TaskKind.BANDIT_STATISTICS]
+    with pytest.raises(TaskUnavailableError):
+        encode(bandit_order(aggregator, catalogue, "tea", features=3), letters())
+    good = bandit_order(aggregator, catalogue, "tea")
+    for payload in (b"", b"{}", b'["tea","tea"]', b'["tea","mug"]', b"[1]", b"\xff"):
+        fields = {**vars(good), "payload": payload, "payload_sha256": sha256_hex(payload)}
+        with pytest.raises(OrderOutOfBoundsError):
+            encode(Order(**fields), letters())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bandit": ""},
+        {"bandit": "x" * 129},
+        {"bandit": 7},
+        {"arms": 0},
+        {"arms": 1_001},
+        {"features": 0},
+        {"features": 129},
+        {"features": 2.0},
+        {"person": "p"},
+    ],
+)
+def test_bandit_statistics_parameters_out_of_bounds_are_refused(
+    change: dict[str, Any], aggregator: FakeAggregator, catalogue: Catalogue
+) -> None:
+    """The dimension is bounded before any payload is there."""
+    good = bandit_order(aggregator, catalogue, "tea")
+    order = Order(**{**vars(good), "parameters": {**good.parameters, **change}})
+    with pytest.raises(OrderOutOfBoundsError):
+        expected_dimension(order, n_items=8)

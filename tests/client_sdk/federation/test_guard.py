@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from client_sdk.federation import OutboundGuardError, guard
-from client_sdk.wire import SparseVector
+from client_sdk.wire import ClippingTerms, Layer, SparseVector
 
 # Down to less than any float32: an order may name such a bound, and the guard has to end.
 CLIPS = st.floats(1e-6, 10.0) | st.floats(1e-60, 1e-6)
@@ -83,3 +83,58 @@ def test_guard_clip_norm_raises(clip_norm: float) -> None:
     """Without a bound there is nothing to promise."""
     with pytest.raises(ValueError, match="clip_norm"):
         guard(vector(0.1), dimension=1, clip_norm=clip_norm)
+
+
+@given(
+    values=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=6, max_size=6),
+    clip_norm=st.floats(1e-3, 10.0),
+)
+def test_guard_layers_clipped_each_to_its_share(values: list[float], clip_norm: float) -> None:
+    """Each layer keeps its share, the whole the clip norm, and what fits is not touched."""
+    clipping = ClippingTerms(
+        layers=(
+            Layer(entries=1, share=0.48),
+            Layer(entries=3, share=0.6),
+            Layer(entries=2, share=0.64),
+        )
+    )
+    made = SparseVector.from_dense(np.array(values, np.float32))
+    out = guard(made, dimension=6, clip_norm=clip_norm, clipping=clipping)
+    dense, before = out.to_dense().astype(np.float64), made.to_dense().astype(np.float64)
+    assert out.norm() <= clip_norm
+    for start, stop, share in ((0, 1, 0.48), (1, 4, 0.6), (4, 6, 0.64)):
+        norm = np.linalg.norm(before[start:stop])
+        assert np.linalg.norm(dense[start:stop]) <= share * clip_norm * (1 + 1e-12)
+        if norm <= share * clip_norm * (1 - 1e-6):
+            assert (dense[start:stop] == before[start:stop]).all()
+
+
+@given(
+    values=st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=6),
+    clip_norm=st.floats(1e-3, 10.0),
+    share=st.floats(0.001, 0.5),
+)
+def test_guard_counts_clipped_inside_one_norm(
+    values: list[float], clip_norm: float, share: float
+) -> None:
+    """The entry that says whether it fitted costs no norm beyond the clip: one sensitivity."""
+    made = SparseVector.from_dense(np.array(values, np.float32))
+    out = guard(
+        made,
+        dimension=len(values) + 1,
+        clip_norm=clip_norm,
+        clipping=ClippingTerms(count_share=share),
+    )
+    dense = out.to_dense().astype(np.float64)
+    assert out.norm() <= clip_norm
+    fitted = made.norm() <= clip_norm
+    assert dense[-1] == pytest.approx(np.sqrt(share) * clip_norm * (1 if fitted else -1), rel=1e-5)
+    kept = np.sqrt(1 - share) * min(made.norm(), clip_norm)
+    assert np.linalg.norm(dense[:-1]) == pytest.approx(kept, rel=1e-5, abs=1e-30)
+
+
+def test_guard_counting_vector_of_the_whole_length_raises() -> None:
+    """The encoder gives the update; the entry that counts is the guard's alone."""
+    vector = SparseVector.from_dense(np.ones(3, np.float32))
+    with pytest.raises(OutboundGuardError, match="expected 2 entries"):
+        guard(vector, dimension=3, clip_norm=1.0, clipping=ClippingTerms(count_share=0.1))

@@ -164,8 +164,8 @@ def test_participant_error_in_the_work_is_a_device_error_without_its_text(device
 
 def test_participant_vault_that_fails_sends_no_vector(device: Device) -> None:
     """What can't be written down does not leave, and the answer is still a signed no."""
-    device.vault.close()
     participant = device.with_encoder(ENCODERS[COUNTS])
+    device.vault.close()
     order = device.order()
     for frame in (device.aggregator.ask(order), device.aggregator.invite(order), b"forged"):
         assert refusal(participant, frame) in (Refusal.DEVICE_ERROR, Refusal.UNTRUSTED_ORDER)

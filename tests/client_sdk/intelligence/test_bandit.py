@@ -16,12 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_sdk.intelligence.bandit import REFRESH_EVERY, LinearBandit
-from client_sdk.intelligence.bandit_priors import (
-    ArmPriors,
-    contribution_length,
-    pack_contribution,
-    prior_from_sum,
-)
 from client_sdk.intelligence.exploration import (
     ArmEstimates,
     _generator,
@@ -30,6 +24,7 @@ from client_sdk.intelligence.exploration import (
     ucb_policy,
 )
 from client_sdk.intelligence.state import LearnedState, LearnedStateError
+from client_sdk.wire.bandit import ArmEvidence, contribution_length, unpack_sum
 
 D = 4
 
@@ -40,7 +35,7 @@ def _unit(rng: np.random.Generator, d: int = D) -> np.ndarray:
 
 
 def _answered(
-    n: int = 60, *, seed: int = 0, priors: ArmPriors | None = None
+    n: int = 60, *, seed: int = 0, priors: ArmEvidence | None = None
 ) -> tuple[LinearBandit, dict[str, list[tuple[np.ndarray, float]]]]:
     rng = np.random.default_rng(seed)
     bandit = LinearBandit(n_features=D, ridge=0.7, priors=priors)
@@ -52,8 +47,8 @@ def _answered(
     return bandit, seen
 
 
-def _priors() -> ArmPriors:
-    return ArmPriors(
+def _priors() -> ArmEvidence:
+    return ArmEvidence(
         arms=("b", "z"),
         precision=np.stack([np.diag([1.0, 2, 3, 4]), np.ones((D, D))]),
         response=np.array([[0.5, 0, 0, 1], [1, 1, 1, 1]]),
@@ -62,7 +57,7 @@ def _priors() -> ArmPriors:
 
 @pytest.mark.parametrize("priors", [None, _priors()], ids=["cold", "priors"])
 @pytest.mark.parametrize("n", [60, 3 * REFRESH_EVERY - 3, 3 * REFRESH_EVERY + 50])
-def test_update_one_by_one_equals_the_batch_solution(n: int, priors: ArmPriors | None) -> None:
+def test_update_one_by_one_equals_the_batch_solution(n: int, priors: ArmEvidence | None) -> None:
     """Sherman and Morrison's steps give what solving all at once gives, to 1e-9."""
     bandit, seen = _answered(n, priors=priors)
     x = _unit(np.random.default_rng(9))
@@ -139,11 +134,11 @@ _POLICIES: dict[str, Callable[[ArmEstimates, int], np.ndarray]] = {
 }
 
 
-def _regret(name: str, seed: int, *, rounds: int = 1_500, priors: ArmPriors | None = None) -> float:
+def _regret(name: str, seed: int, *, rounds: int = 1_500) -> float:
     """Run one policy on simulated answers; give the reward that was missed, a round."""
     _, chances = _world(seed)
     moments, answers = np.random.default_rng(seed), np.random.default_rng(50 + seed)
-    bandit, missed = LinearBandit(n_features=D, priors=priors), 0.0
+    bandit, missed = LinearBandit(n_features=D), 0.0
     arms = [f"arm-{n}" for n in range(6)]
     for turn in range(rounds):
         x = _unit(moments)
@@ -165,24 +160,6 @@ def test_regret_on_logistic_rewards_is_below_random_and_greedy(seed: int) -> Non
         assert missed[name] < missed["greedy"]
 
 
-def test_regret_with_priors_of_others_starts_lower() -> None:
-    """Priors from 200 devices' clipped, noised sum save most of the first mistakes."""
-    _, chances = _world(0)
-    arms = [f"arm-{n}" for n in range(6)]
-    total = np.zeros(contribution_length(n_arms=6, n_features=D))
-    for device in range(200):
-        rng = np.random.default_rng(1_000 + device)
-        bandit = LinearBandit(n_features=D)
-        for _ in range(30):
-            x, place = _unit(rng), int(rng.integers(6))
-            bandit.update(arms[place], x, reward=float(rng.random() < chances(x)[place]))
-        total += bandit.contribution(arms, clip_norm=4.0)
-    total += np.random.default_rng(7).standard_normal(len(total)) * 4.0
-    priors = prior_from_sum(total, arms=arms, n_features=D, noise_std=4.0)
-    cold, warm = (_regret("linucb", 0, rounds=60, priors=given) for given in (None, priors))
-    assert warm < 0.6 * cold
-
-
 @given(
     clip=st.floats(1e-6, 1e6),
     n=st.integers(0, 30),
@@ -198,7 +175,7 @@ def test_contribution_norm_never_exceeds_the_clip(
     bandit = LinearBandit(n_features=D)
     for _ in range(n):
         bandit.update(rng.choice(["a", "b"]), rng.standard_normal(D) * size, reward=rng.random())
-    vector = bandit.contribution(["a", "b", "c"], clip_norm=clip)
+    vector = bandit.evidence().pack(["a", "b", "c"], clip_norm=clip)
     assert vector.dtype == np.float32
     assert vector.shape == (contribution_length(n_arms=3, n_features=D),)
     assert math.sqrt(math.fsum(float(v) ** 2 for v in vector)) <= clip
@@ -207,7 +184,7 @@ def test_contribution_norm_never_exceeds_the_clip(
 def test_contribution_below_the_clip_is_isometric_and_own() -> None:
     """Its norm is that of the matrices and vectors; a prior is not in it; a round trip is exact."""
     bandit, seen = _answered(priors=_priors())
-    vector = bandit.contribution(["c", "a", "b"], clip_norm=1e6)
+    vector = bandit.evidence().pack(["c", "a", "b"], clip_norm=1e6)
     squares, a_sum, b_sum = 0.0, {}, {}
     for arm, answers in seen.items():
         rows = np.array([x for x, _ in answers])
@@ -215,91 +192,29 @@ def test_contribution_below_the_clip_is_isometric_and_own() -> None:
         b_sum[arm] = rows.T @ np.array([reward for _, reward in answers])
         squares += float((a_sum[arm] ** 2).sum() + (b_sum[arm] ** 2).sum())
     assert np.linalg.norm(vector.astype(np.float64)) == pytest.approx(math.sqrt(squares), rel=1e-6)
-    back = prior_from_sum(
-        vector.astype(np.float64), arms=["c", "a", "b"], n_features=D, noise_std=0, max_weight=1e9
-    )
+    precision, response = unpack_sum(vector.astype(np.float64), n_arms=3, n_features=D)
     for at, arm in enumerate(("c", "a", "b")):
-        assert np.allclose(back.precision[at], a_sum[arm], atol=1e-5)
-        assert np.allclose(back.response[at], b_sum[arm], atol=1e-5)
+        assert np.allclose(precision[at], a_sum[arm], atol=1e-5)
+        assert np.allclose(response[at], b_sum[arm], atol=1e-5)
+
+
+def test_evidence_is_a_copy_of_the_arms_that_were_answered() -> None:
+    """What is learned after it was taken is not in it, nor an arm that only has a prior."""
+    bandit, _ = _answered(priors=_priors())
+    before = bandit.evidence()
+    kept = before.precision.copy()
+    bandit.update("a", np.ones(D), reward=1.0)
+    assert np.array_equal(before.precision, kept)
+    assert set(before.arms) == {"a", "b", "c"}
 
 
 def test_contribution_clipped_keeps_its_direction() -> None:
     """Clipping changes how much is said, not what."""
     bandit, _ = _answered()
-    whole = bandit.contribution(["a", "b"], clip_norm=1e6).astype(np.float64)
-    clipped = bandit.contribution(["a", "b"], clip_norm=0.5).astype(np.float64)
+    whole = bandit.evidence().pack(["a", "b"], clip_norm=1e6).astype(np.float64)
+    clipped = bandit.evidence().pack(["a", "b"], clip_norm=0.5).astype(np.float64)
     assert clipped @ whole / np.linalg.norm(clipped) / np.linalg.norm(whole) == pytest.approx(1.0)
     assert np.linalg.norm(clipped) == pytest.approx(0.5, rel=1e-6)
-
-
-@pytest.mark.parametrize("clip", [0.0, -1.0, math.inf, math.nan])
-def test_pack_contribution_clip_that_is_none_is_refused(clip: float) -> None:
-    """Without a bound nothing is packed."""
-    with pytest.raises(ValueError, match="clip_norm"):
-        pack_contribution(np.zeros((1, 2, 2)), np.zeros((1, 2)), clip_norm=clip)
-
-
-def test_prior_from_sum_counts_as_at_most_its_weight() -> None:
-    """Ten thousand answers of others count as twenty, and say the same."""
-    rows = np.array([_unit(np.random.default_rng(n)) for n in range(500)]) * math.sqrt(20)
-    total = pack_contribution(
-        (rows.T @ rows)[None], (rows.T @ (rows @ [0.1, 0.2, 0.3, 0.4]))[None], clip_norm=1e9
-    ).astype(np.float64)
-    prior = prior_from_sum(total, arms=["a"], n_features=D, noise_std=0.0, max_weight=20.0)
-    assert np.trace(prior.precision[0]) == pytest.approx(20.0)
-    weights = np.linalg.solve(prior.precision[0], prior.response[0])
-    assert weights == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=1e-4)
-
-
-def test_prior_from_sum_of_noise_alone_is_nothing() -> None:
-    """Almost all of it lies under the noise's edge; without the edge it would count as evidence."""
-    d, arms = 24, [str(n) for n in range(20)]
-    noise = np.random.default_rng(3).standard_normal(contribution_length(n_arms=20, n_features=d))
-    weights = [
-        np.trace(
-            prior_from_sum(
-                noise * 5.0, arms=arms, n_features=d, noise_std=std, max_weight=1e9
-            ).precision.sum(axis=0)
-        )
-        for std in (5.0, 0.0)
-    ]
-    assert weights[0] < 0.05 * weights[1]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"total": np.zeros(13)},
-        {"total": np.full(14, np.nan)},
-        {"noise_std": -1.0},
-        {"max_weight": 0.0},
-        {"arms": ["a", "b"]},
-        {"arms": [""]},
-    ],
-)
-def test_prior_from_sum_nonsense_is_refused(change: dict[str, Any]) -> None:
-    """Each is the caller's mistake."""
-    good: dict[str, Any] = {"total": np.zeros(14), "arms": ["a"], "n_features": 4, "noise_std": 0.0}
-    with pytest.raises(ValueError, match="expected"):
-        prior_from_sum(**{**good, **change})
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"arms": ("b", "b")},
-        {"arms": ("b",)},
-        {"precision": np.zeros((2, D, 3))},
-        {"precision": np.full((2, D, D), np.nan)},
-        {"precision": np.stack([-np.eye(D), np.eye(D)])},
-        {"precision": np.stack([np.triu(np.ones((D, D)))] * 2)},
-        {"response": np.full((2, D), np.inf)},
-    ],
-)
-def test_arm_priors_that_are_none_are_refused(change: dict[str, Any]) -> None:
-    """A prior is a sum of squares with a finite response for each arm."""
-    with pytest.raises(ValueError, match="expected"):
-        ArmPriors(**{**vars(_priors()), **change})
 
 
 def test_from_bytes_goes_on_with_the_priors_of_today() -> None:
@@ -444,7 +359,7 @@ def test_ucb_arms_that_tie_share_the_chance() -> None:
         lambda: LinearBandit(n_features=D).update("a", np.ones(D), reward=math.nan),
         lambda: LinearBandit(n_features=D).update("a", np.full(D, np.nan), reward=0.0),
         lambda: LinearBandit(n_features=D).estimate(["a"], np.ones((2, D))),
-        lambda: LinearBandit(n_features=D).contribution(["a", "a"], clip_norm=1.0),
+        lambda: LinearBandit(n_features=D).evidence().pack(["a", "a"], clip_norm=1.0),
         lambda: ucb_policy(ArmEstimates(mean=np.zeros(0), deviation=np.zeros(0)), alpha=1.0),
         lambda: ucb_policy(ArmEstimates(mean=np.zeros(1), deviation=np.ones(1)), alpha=-1.0),
         lambda: ucb_policy(

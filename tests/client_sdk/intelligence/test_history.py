@@ -6,8 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_sdk.intelligence import History, own_frequency, recency, statistics_vector
-
-DAY_S = 86_400.0
+from client_sdk.intelligence.history import (
+    DAY_S,
+    SESSION_GAP_S,
+    SESSION_WEIGHT,
+    taste_weights,
+)
 
 event_lists = st.lists(
     st.tuples(
@@ -159,3 +163,25 @@ def test_from_events_that_do_not_fit_are_refused(
     """Events outside any catalogue, or columns of different lengths, are a caller's mistake."""
     with pytest.raises(ValueError, match="must"):
         History.from_events(items=items, times_s=times, weights=weights, now_s=0.0)
+
+
+def test_taste_weights_raise_the_session_while_it_lasts() -> None:
+    """What came without a gap of half an hour weighs more, until such a gap has passed."""
+    gap, last = SESSION_GAP_S, 1.7e9
+    times = [last - 90 * DAY_S, last - 2.7 * gap, last - 1.6 * gap, last - 0.8 * gap, last]
+    history = History.from_events(items=range(5), times_s=times, now_s=last + gap - 1)
+    during = taste_weights(history, half_life_days=np.inf)
+    after = taste_weights(history.at(last + gap), half_life_days=np.inf)
+    assert (during / after).tolist() == [1.0, 1.0, *[SESSION_WEIGHT] * 3]
+    assert not after.flags.writeable
+    assert len(taste_weights(History.empty(now_s=0.0), half_life_days=1.0)) == 0
+
+
+def test_statistics_vector_knows_no_session() -> None:
+    """What a task sends on is the same in a session and after it."""
+    history = History.from_events(items=[1, 2], times_s=[0.0, DAY_S], now_s=DAY_S + 60)
+    later = History.from_events(items=[1, 2], times_s=[0.0, DAY_S], now_s=3 * DAY_S)
+    assert history.in_session
+    assert not later.in_session
+    for read in (statistics_vector, lambda h: (0, own_frequency(h, half_life_days=9.0))):
+        assert read(history)[1].tobytes() == read(later)[1].tobytes()

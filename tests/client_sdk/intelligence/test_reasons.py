@@ -9,9 +9,11 @@ from client_sdk.intelligence import (
     History,
     ItemCategories,
     ItemWords,
+    Liked,
     RankerTable,
     contributions,
     explain,
+    explain_many,
     score_all,
     similar,
     solve_private_vector,
@@ -124,3 +126,30 @@ def test_similar_item_without_factors_has_none(make_table: MakeTable) -> None:
     table = make_table(7)
     item = int(np.flatnonzero(~table.factors.any(axis=1))[0])
     assert similar(table, item, 5) == []
+
+
+@pytest.mark.parametrize("form", ["project", "ridge"])
+def test_explain_many_gives_the_reason_of_each(
+    make_table: MakeTable,
+    make_history: MakeHistory,
+    categories: ItemCategories,
+    words: ItemWords,
+    form: str,
+) -> None:
+    """Together or one by one, with wishes or without: the same reasons, in the order asked."""
+    table, history = make_table(5, form=form), make_history(5)
+    asked = [*range(table.n_items), 3, 0] * 8
+    liked = [Liked(topic="cups", lift=0.2) if item % 3 else None for item in asked]
+    for wishes in (None, liked):
+        many = explain_many(table, history, asked, categories, words=words, liked=wishes)
+        assert len(many) == len(asked) > 256
+        for at, (item, reason) in enumerate(zip(asked, many, strict=True)):
+            wish = None if wishes is None else wishes[at]
+            one = explain(table, history, item, categories, words=words, liked=wish)
+            assert (reason.kind, reason.item, reason.category, reason.times, reason.topic) == (
+                one.kind, one.item, one.category, one.times, one.topic,
+            )  # fmt: skip
+            assert reason.strength == pytest.approx(one.strength, abs=1e-6)
+    assert {reason.kind for reason in many} >= {"rebuy", "liked", "because-of"}
+    with pytest.raises(ValueError, match="item must be"):
+        explain_many(table, history, [0, table.n_items])

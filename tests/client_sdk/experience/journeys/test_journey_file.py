@@ -20,7 +20,7 @@ SCHEMA = Draft202012Validator(journey_schema())
 MALFORMED = {
     "no TOML": ('version = 1\n', "version = \n", 2, "expected TOML"),
     "unknown key": ('title = "A cart"', 'titel = "A cart"', 3, "write 'title'"),
-    "missing key": ('title = "A cart"\n', "", None, "title: expected text of 1 to 120"),
+    "missing key": ('title = "A cart"\n', "", 1, "title: expected text of 1 to 120"),
     "wrong type": ("version = 1", 'version = "1"', 2, "a whole number from 1"),
     "truth value as number": ("version = 1", "version = true", 2, "got true"),
     "bad name": ('journey = "cart"', 'journey = "My cart"', 1, "a small letter"),
@@ -60,6 +60,7 @@ INVALID = {
     "slot of an unknown map": ("category_affinity", "category_love", 20, "declared favourite"),
     "fact not declared": ('fact = "town"', 'fact = "city"', 78, "a known fact"),
     "opt-in not declared": ('opt_in = "location"', 'opt_in = "place"', 14, "an opt-in"),
+    "source as a channel": ("[channels]\nweb", "[channels]\nlocation", 8, "permission opens"),
     "unknown fallback": ('fallback = "new"', 'fallback = "old"', 5, "fallback: expected a state"),
     "unknown target": ('to = "bought"', 'to = "bougth"', 64, "write 'bought'"),
     "event in a timer": ('because = "the cart waits"',

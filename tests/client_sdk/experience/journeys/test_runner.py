@@ -17,6 +17,7 @@ from client_sdk.experience.journeys import (
     Step,
     migrate,
 )
+from client_sdk.experience.journeys.migrate import fits
 from client_sdk.signals.events import Event
 
 DAY_S = 86_400.0
@@ -246,7 +247,7 @@ def test_migrate_keeps_a_state_that_is_still_there(cart: Journey, cart_text: str
     runner = Runner(cart)
     state = runner.step(carted(runner).state, None, ALL, 2 * DAY_S).state
     new = Journey.from_toml(cart_text.replace("version = 1", "version = 2"))
-    moved = migrate(state, cart, new, now_s=3 * DAY_S)
+    moved = migrate(state, new, now_s=3 * DAY_S)
     assert moved == dataclasses.replace(state, version=2)
     assert Runner(new).step(moved, None, ALL, 3 * DAY_S).state == moved
 
@@ -258,17 +259,22 @@ def test_migrate_state_that_is_gone_goes_to_the_fallback(cart: Journey, cart_tex
     new = Journey.from_toml(
         cart_text.replace("version = 1", "version = 3").replace("reminded", "nudged")
     )
-    moved = migrate(state, cart, new, now_s=9.0)
+    moved = migrate(state, new, now_s=9.0)
     assert (moved.at, moved.entered_s, moved.sent_s) == ("new", 9.0, state.sent_s)
 
 
-def test_migrate_other_journey_or_older_version_is_a_mistake(cart: Journey, cart_text: str) -> None:
-    """Nobody is moved by accident."""
-    state = Runner(cart).begin(0.0)
-    other = Journey.from_toml(cart_text.replace('journey = "cart"', 'journey = "basket"'))
+def test_migrate_to_an_older_version_keeps_what_was_sent(cart: Journey, cart_text: str) -> None:
+    """A release that is rolled back brings it; the caps of the newer one's sends still hold."""
     newer = Journey.from_toml(cart_text.replace("version = 1", "version = 2"))
-    for old, new in ((cart, other), (newer, cart)):
-        with pytest.raises(ValueError, match="expected the same journey"):
-            migrate(state, old, new, now_s=0.0)
-    with pytest.raises(ValueError, match="one of the old version"):
-        migrate(state, newer, newer, now_s=0.0)
+    state = carted(Runner(newer)).state
+    back = migrate(state, cart, now_s=1.0)
+    assert back == dataclasses.replace(state, version=1)
+    assert fits(back, cart)
+    assert not fits(state, cart)
+
+
+def test_migrate_to_another_journey_is_a_mistake(cart: Journey, cart_text: str) -> None:
+    """Nobody is moved by accident."""
+    other = Journey.from_toml(cart_text.replace('journey = "cart"', 'journey = "basket"'))
+    with pytest.raises(ValueError, match="expected one of 'basket'"):
+        migrate(Runner(cart).begin(0.0), other, now_s=0.0)
