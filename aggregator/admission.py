@@ -14,7 +14,9 @@ holds, in this order; the first that fails is the reason that is counted.
 7. It carries a consent receipt (`NO_CONSENT`) that the same device signed, for this order's purpose
    and policy text, not dated in the future (`BAD_RECEIPT`), not a withdrawal and not overtaken by
    one (`CONSENT_WITHDRAWN`), not expired (`CONSENT_EXPIRED`).
-8. The device has not contributed to this task yet, under this node or another (`REPLAYED`).
+8. The device has not contributed to this task yet, under this node or another (`REPLAYED`), and
+   its earlier rounds of the same run leave room for this one (`PARTICIPATION_EXCEEDED`; looked up
+   before the order is sent, and again right before the vector is added).
 9. The vector has the order's dimension (`WRONG_SHAPE`) and only finite entries (`NOT_FINITE`). Its
    norm is not a reason: the sum clips it.
 
@@ -76,6 +78,10 @@ class Consents(Protocol):
         ...
 
 
+MayTakePart = Callable[[str], bool]
+"""Says of a device's public key whether it may be in the present round of its run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What was decided about one answer.
@@ -129,6 +135,7 @@ class Admission:
         clock: Seconds since 1970 (UTC).
         max_frame_bytes: Largest answer; by default what the order's dimension needs.
         earlier_tasks: Ids of tasks that this aggregator ran before.
+        may_take_part: Of a round of a run; a task of one round asks nothing.
     """
 
     def __init__(
@@ -140,6 +147,7 @@ class Admission:
         clock: Callable[[], float],
         max_frame_bytes: int | None = None,
         earlier_tasks: Container[str] = frozenset(),
+        may_take_part: MayTakePart | None = None,
     ) -> None:
         self._order = order
         self._directory = directory
@@ -147,6 +155,7 @@ class Admission:
         self._clock = clock
         self._max_frame_bytes = max_frame_bytes or frame_limit_bytes(order)
         self._earlier_tasks = earlier_tasks
+        self._may_take_part = may_take_part
         self._contributed: set[str] = set()
         self._refused: dict[int, Refusal] = {}
 
@@ -154,6 +163,11 @@ class Admission:
     def refusals(self) -> Counter[Refusal]:
         """How many nodes were refused, by reason."""
         return Counter(self._refused.values())
+
+    @property
+    def contributors(self) -> frozenset[str]:
+        """Public keys of the devices whose vectors were admitted."""
+        return frozenset(self._contributed)
 
     def check_node(self, node_id: int) -> Verdict:
         """Decide whether a node may be invited at all: a device must be enrolled for it."""
@@ -205,6 +219,7 @@ class Admission:
         if not isinstance(answer, Acceptance):
             raise _RefusedError(Refusal.MALFORMED)
         self._check_consent(answer.device, answer.receipt)
+        self._check_participation(answer.device)
 
     def _require_contribution(self, node_id: int, frame: bytes) -> Contribution:
         answer = self._read(node_id, frame)
@@ -213,6 +228,7 @@ class Admission:
         self._check_consent(answer.device, answer.receipt)
         if answer.device in self._contributed:
             raise _RefusedError(Refusal.REPLAYED)
+        self._check_participation(answer.device)
         if answer.vector.dimension != self._order.dimension:
             raise _RefusedError(Refusal.WRONG_SHAPE)
         if not np.isfinite(answer.vector.values).all():
@@ -241,6 +257,10 @@ class Admission:
         if isinstance(answer, Declined):
             raise _RefusedError(answer.reason)
         return answer
+
+    def _check_participation(self, device: str) -> None:
+        if self._may_take_part is not None and not self._may_take_part(device):
+            raise _RefusedError(Refusal.PARTICIPATION_EXCEEDED)
 
     def _note_withdrawal(self, answer: Declined) -> None:
         try:

@@ -40,3 +40,14 @@ class SuperLinkError(AggregatorError):
 
 class RegistryError(AggregatorError):
     """The consent registry cannot be read or written: no task may run until it can."""
+
+
+class RunStateError(AggregatorError):
+    """A training run's stored state and the ledger contradict each other, or the run is over.
+
+    Nothing more is published of it: look at the ledger's rows, then start a new run.
+    """
+
+
+class RunKeyError(AggregatorError):
+    """A training run's noise key is lost or readable by others: the run cannot go on safely."""

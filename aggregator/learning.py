@@ -2,43 +2,55 @@
 
 `learn_item_statistics` asks two tasks: item counts choose the top items and are the popularity,
 item statistics give the factors in closed form. `learn_item_training` asks for item counts, then
-one task a round; each round's table travels in the signed order.
+for the rounds of one training run; each round's table travels in the signed order.
 
 What comes back is a `DecodedRanker`: post-processing of noisy sums, nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.campaign import CLIP_NORM, Campaign, TaskRecord
+from aggregator.campaign import Campaign, TaskRecord, UnsafeNoPrivacy
+from aggregator.item_training import (
+    TRAINING_RIDGE,
+    CohortOf,
+    ItemModel,
+    OnRound,
+    TrainingRecipe,
+    decode_run,
+    train_rounds,
+    train_rounds_without_privacy,
+)
+from aggregator.training_run import TrainingRun
 from client_sdk.wire import TaskKind, packed_length
 from models.decoded import DecodedRanker
+from models.item_prior import ItemPrior
 from models.item_statistics import (
     StatisticsSettings,
     decode_item_statistics,
     select_top_items,
 )
-from models.item_training import (
-    ServerOptimizer,
-    TrainingState,
-    apply_sum,
-    decode_trained,
-    gathered_noise_std,
-)
+from models.item_training import TrainingState, decode_trained
 from privacy.events import ReleaseEvent
+
+__all__ = [
+    "COUNTS_SHARE",
+    "TRAINING_RIDGE",
+    "Learned",
+    "TrainingRecipe",
+    "learn_item_statistics",
+    "learn_item_training",
+    "resume_item_training",
+]
 
 COUNTS_SHARE: Final = 0.1
 """Share of ρ that pays for the item counts; chosen by ``python -m simulations.tune``."""
-
-TRAINING_RIDGE: Final = 1.0
-"""Penalty of the private vector's solve in the trained form; chosen by
-``python -m simulations.tune_training``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +59,21 @@ class Learned:
 
     Attributes:
         ranker: The arrays of the next release.
-        tasks: The releases that it was decoded from, in order; their sums were dropped.
+        tasks: The tasks that it was decoded from, in order; their sums were dropped. The rounds of
+            a training run share one release.
         top_items: int32[K], the items that the statistics covered; None for item training.
+        run_events: The training run's release, and what was booked for it beyond that.
     """
 
     ranker: DecodedRanker
     tasks: tuple[TaskRecord, ...]
     top_items: NDArray[np.int32] | None = None
+    run_events: tuple[ReleaseEvent, ...] = ()
 
     @property
     def events(self) -> list[ReleaseEvent]:
-        """The releases, for an accountant."""
-        return [task.event for task in self.tasks]
+        """The releases, each once, for an accountant."""
+        return list(dict.fromkeys([*(task.event for task in self.tasks), *self.run_events]))
 
 
 def learn_item_statistics(
@@ -67,6 +82,7 @@ def learn_item_statistics(
     top_items: int,
     counts_share: float = COUNTS_SHARE,
     settings: StatisticsSettings | None = None,
+    prior: ItemPrior | None = None,
     cohort: Sequence[int] | None = None,
 ) -> Learned:
     """Ask for item counts, choose the top items, ask for their statistics, decode.
@@ -76,6 +92,8 @@ def learn_item_statistics(
         top_items: K, how many items the statistics cover; at least 1, at most the catalogue.
         counts_share: Share of ρ for the counts, in (0, 1).
         settings: How to decode.
+        prior: What the catalogue's public attributes say; choose K with it in mind
+            (`models.item_statistics.suggest_top_items`).
         cohort: Node ids to invite to both tasks; by default everyone.
 
     Raises:
@@ -108,40 +126,10 @@ def learn_item_statistics(
         noise_std=statistics.event.noise_std,
         noisy_counts=counts.noisy_sum,
         settings=settings,
+        prior=prior,
     )
     tasks = (TaskRecord.of(counts), TaskRecord.of(statistics))
     return Learned(ranker=ranker, tasks=tasks, top_items=top)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRecipe:
-    """What every device does in every round of item training, and how the server steps.
-
-    The defaults were chosen on validation by ``python -m simulations.tune_training``.
-
-    Attributes:
-        rounds: One release each; at least 1.
-        steps: Gradient steps on the device a round.
-        device_learning_rate: Of those steps.
-        negatives: Items drawn for each item of the history.
-        ridge: Penalty of the private vector's solve.
-        clip_norm: L2 bound of one device's change of the table.
-        optimizer: The server's step.
-        seed: Of the negatives; each round adds its number.
-    """
-
-    rounds: int
-    steps: int = 1
-    device_learning_rate: float = 0.3
-    negatives: int = 4
-    ridge: float = TRAINING_RIDGE
-    clip_norm: float = CLIP_NORM
-    optimizer: ServerOptimizer = field(default_factory=ServerOptimizer)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds must be at least 1; got {self.rounds}")
 
 
 def learn_item_training(
@@ -149,64 +137,99 @@ def learn_item_training(
     *,
     start: TrainingState,
     recipe: TrainingRecipe,
-    cohort_of: Callable[[int], Sequence[int]] | None = None,
+    cohort_of: CohortOf | None = None,
     counts_share: float = COUNTS_SHARE,
-    on_round: Callable[[int, TrainingState], None] | None = None,
+    on_round: OnRound | None = None,
 ) -> Learned:
     """Ask for item counts, then train the table round by round.
 
-    A person may be in every round, so every round is paid for in full: nothing is claimed for
-    being sampled, because devices come when they can.
+    The rounds are one release, reserved as a whole before the first of them. Nothing is claimed
+    for being sampled, because devices come when they can; what is claimed is that nobody is in two
+    rounds closer than the recipe's ``min_separation``, nor in more than its
+    ``max_participations``, which devices and aggregator both see to.
 
     Args:
         campaign: Whom to ask, and at what price.
         start: The first table; public.
         recipe: What is done in each round.
         cohort_of: Round number to the node ids to invite; by default everyone.
-        counts_share: Share of ρ for the counts; the rounds share the rest evenly.
+        counts_share: Share of ρ for the counts; the run has the rest.
         on_round: Called after each round.
 
     Raises:
-        BudgetExhaustedError: the ledger refused a release; earlier rounds stay booked.
-        QuorumNotReachedError: too few contributions to a round; earlier rounds stay booked.
+        BudgetExhaustedError: the ledger refused the counts or the run.
+        QuorumNotReachedError: too few contributions to a round. Where no round was done, the run
+            is voided; else it waits for `resume_item_training`.
+        ValueError: a table of another catalogue; or noise without `Campaign.runs`.
     """
     n_items, rank = start.factors.shape
     if n_items != campaign.n_items:
         raise ValueError(f"the table has {n_items} items, the catalogue {campaign.n_items}")
-    each = (1.0 - counts_share) / recipe.rounds
-    for_counts, *for_rounds = campaign.noise_multipliers([counts_share, *[each] * recipe.rounds])
+    for_counts, for_rounds = campaign.noise_multipliers([counts_share, 1.0 - counts_share])
     counts = campaign.ask(TaskKind.ITEM_COUNTS, dimension=n_items, noise_multiplier=for_counts)
-    tasks = [TaskRecord.of(counts)]
-    state = start
-    for number, noise_multiplier in enumerate(for_rounds):
-        result = campaign.ask(
-            TaskKind.ITEM_TRAINING,
-            dimension=n_items * rank,
-            noise_multiplier=noise_multiplier,
-            parameters={
-                "rank": rank,
-                "learning_rate": recipe.device_learning_rate,
-                "steps": recipe.steps,
-                "negatives": recipe.negatives,
-                "ridge": recipe.ridge,
-                "seed": recipe.seed + number,
-            },
-            payload=np.ascontiguousarray(state.factors, dtype="<f4").tobytes(),
-            round_number=number + 1,
-            clip_norm=recipe.clip_norm,
-            cohort=None if cohort_of is None else cohort_of(number),
+    counted = TaskRecord.of(counts)
+    if isinstance(campaign.privacy, UnsafeNoPrivacy):
+        state, records = train_rounds_without_privacy(
+            campaign, start, recipe, cohort_of=cohort_of, on_round=on_round
         )
-        mean = (result.noisy_sum / result.report_goal).reshape(n_items, rank)
-        state = apply_sum(state, mean.astype(np.float32), recipe.optimizer)
-        tasks.append(TaskRecord.of(result))
-        if on_round is not None:
-            on_round(number, state)
-    noise_std = tasks[-1].event.noise_std / campaign.report_goal
-    ranker = decode_trained(
-        state,
-        counts.noisy_sum,
-        table_noise_std=gathered_noise_std(
-            noise_std=noise_std, rounds=recipe.rounds, optimizer=recipe.optimizer
-        ),
+        ranker = decode_trained(state, counts.noisy_sum)
+        return Learned(ranker=ranker, tasks=(counted, *records))
+    first = ItemModel(state=start, noisy_counts=counts.noisy_sum, counts_event=counts.event)
+    run = campaign.begin_run(
+        TaskKind.ITEM_TRAINING,
+        dimension=n_items * rank,
+        noise_multiplier=for_rounds,
+        factorisation=recipe.factorisation(),
+        clipping=recipe.clipping,
+        model=first.to_bytes(),
     )
-    return Learned(ranker=ranker, tasks=tuple(tasks))
+    records = train_rounds(campaign, run, recipe, cohort_of=cohort_of, on_round=on_round)
+    return _learned(run, recipe, [counted, *records])
+
+
+def resume_item_training(
+    campaign: Campaign,
+    run_id: str,
+    *,
+    recipe: TrainingRecipe,
+    cohort_of: CohortOf | None = None,
+    on_round: OnRound | None = None,
+) -> Learned:
+    """Take a training run up where a crash or a missing quorum left it, and finish it.
+
+    Args:
+        campaign: Whom to ask; its ``runs`` have the run.
+        run_id: One of ``campaign.runs.store.running()``.
+        recipe: The same that the run was begun with.
+        cohort_of: Round number to the node ids to invite; by default everyone.
+        on_round: Called after each round that is still to come.
+
+    Returns:
+        What was learned; ``tasks`` tells of the rounds since the restart alone, and the release of
+        the counts is among its ``events``.
+
+    Raises:
+        RunStateError: the run is over, or contradicts the ledger.
+        RunKeyError: its key is lost.
+        QuorumNotReachedError, BudgetExhaustedError: as `learn_item_training`.
+    """
+    if campaign.runs is None:
+        raise ValueError("a campaign without runs has none to resume")
+    run = campaign.runs.resume(run_id)
+    counted = TaskRecord(
+        event=ItemModel.from_bytes(run.model).counts_event,
+        invited=0,
+        accepted=0,
+        refusals={},
+        seconds=0.0,
+    )
+    records = train_rounds(campaign, run, recipe, cohort_of=cohort_of, on_round=on_round)
+    return _learned(run, recipe, [counted, *records])
+
+
+def _learned(run: TrainingRun, recipe: TrainingRecipe, tasks: list[TaskRecord]) -> Learned:
+    return Learned(
+        ranker=decode_run(run, recipe.optimizer),
+        tasks=tuple(tasks),
+        run_events=(run.plan.event, *run.supplements),
+    )

@@ -9,6 +9,9 @@ The order that keeps the guarantee:
 1. `reserve` before anyone is asked;
 2. `commit` before the noisy sum is handed to anyone;
 3. `void` only where nothing was handed out; a committed reservation cannot be voided.
+4. A training run is one reservation for all its rounds (`aggregator.training_run`): committed
+   before the first noisy sum is handed out, then `note`d round by round. Where it turns out to cost
+   more than was reserved, `supplement` first.
 
 The chain: each row holds the SHA-256 of the row before it and of its own content. `verify` names
 the first row that does not fit, and every write verifies first, so a tampered ledger admits
@@ -16,6 +19,8 @@ nothing. A cut-off tail leaves a valid shorter chain: compare `head` with one th
 elsewhere (the registry notes it at every publication).
 
 Writers are serialised by ``BEGIN IMMEDIATE`` on SQLite and an advisory lock on PostgreSQL.
+
+More than 400 lines: every way to write stands beside the lock and the check that it needs.
 
 Test: tests/aggregator/test_ledger.py, one contract class for both databases.
 """
@@ -45,8 +50,8 @@ from sqlalchemy import (
     text,
 )
 
-from privacy.accounting import epsilon_gaussian, epsilon_pld
-from privacy.budget import Budget, Scope, admits, scope_of
+from privacy.accounting import epsilon_deciding, epsilon_pld
+from privacy.budget import Budget, Scope, ScopeLimit, admits, scope_of
 from privacy.chain import (
     Head,
     LedgerRow,
@@ -90,7 +95,7 @@ class Spent:
         scope: The population, and whether these are forecasts.
         budget: What it may spend.
         epsilon_pld: ε by PLD: the number to state.
-        epsilon_exact: ε of the exact Gaussian curve: the number that decided.
+        epsilon_exact: ε that decided: of the exact curve where there is one, else PLD's.
         delta: The budget's δ.
         events: Everything committed or still reserved.
     """
@@ -108,7 +113,8 @@ class Ledger:
 
     Args:
         engine_or_url: ``sqlite:///path`` or ``postgresql+psycopg://…``, or an engine on one.
-        budgets: Population name to budget; a population without one is refused.
+        budgets: Population name to budget, the total; a population without one is refused.
+        limits: What purposes and windows of a population may cost inside its total.
         now_s: The clock, seconds since 1970.
     """
 
@@ -117,6 +123,7 @@ class Ledger:
         engine_or_url: Engine | str,
         budgets: Mapping[str, Budget],
         *,
+        limits: Sequence[ScopeLimit] = (),
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self._engine = (
@@ -125,6 +132,7 @@ class Ledger:
         if self._engine.dialect.name not in ("sqlite", "postgresql"):
             raise ValueError(f"expected SQLite or PostgreSQL; got {self._engine.dialect.name}")
         self._budgets = dict(budgets)
+        self._limits = tuple(limits)
         self._now_s = now_s
         with self._writing() as connection:
             _metadata.create_all(connection)
@@ -145,26 +153,59 @@ class Ledger:
             ReservationError: the task has a reservation already (open or committed).
             LedgerTamperedError: the chain is broken; nothing was written.
         """
+        return self._reserve(event)
+
+    def supplement(self, reservation: str, event: ReleaseEvent) -> str:
+        """Pay, at once and for good, for what a release costs beyond its reservation.
+
+        Args:
+            reservation: An open or committed reservation of the same scope.
+            event: A release whose price is the difference; it has a task id of its own.
+
+        Returns:
+            The supplement's id. It is committed: what it pays for has happened, or is about to.
+
+        Raises:
+            BudgetExhaustedError: it does not fit; nothing was written, and the release must stop.
+            ReservationError: unknown or voided reservation, or a supplement of that id exists.
+            LedgerTamperedError: the chain is broken; nothing was written.
+        """
+        return self._reserve(event, supplements=reservation)
+
+    def _reserve(self, event: ReleaseEvent, *, supplements: str | None = None) -> str:
         budget = self.budget_of(event.population)
         scope = scope_of(event)
         with self._writing() as connection:
             rows = _verified_rows(connection)
             past = [each for each in reservations_of(rows) if each.counts]
+            if supplements is not None and not any(
+                each.id == supplements and scope_of(each.event) == scope for each in past
+            ):
+                raise ReservationError("there is no such reservation to supplement")
             if any(each.event.task_id == event.task_id for each in past):
                 raise ReservationError(f"task {event.task_id} has a reservation already")
             verdict = admits(
                 budget=budget,
                 past=[each.event for each in past if scope_of(each.event) == scope],
                 new=event,
+                limits=self._limits,
             )
             if not verdict.admitted:
                 raise BudgetExhaustedError(f"release refused: {verdict.reason}")
-            body = {
+            body: dict[str, Any] = {
                 "event": json.loads(event.to_json()),
                 "budget": {"epsilon": budget.epsilon, "delta": budget.delta},
             }
+            covering = [str(limit) for limit in self._limits if limit.covers(event)]
+            if covering:
+                body["limits"] = covering
+            if supplements is not None:
+                body["supplements"] = supplements
             reservation = secrets.token_hex(16)
-            self._append(connection, rows, RowKind.RESERVE, reservation, body)
+            row = self._append(connection, rows, RowKind.RESERVE, reservation, body)
+            if supplements is not None:
+                paid = {"accepted": 0}
+                self._append(connection, [*rows, row], RowKind.COMMIT, reservation, paid)
         return reservation
 
     def commit(self, reservation: str, accepted: int) -> None:
@@ -195,6 +236,24 @@ class Ledger:
         """
         self._settle(reservation, RowKind.VOID, {"reason": reason})
 
+    def note(self, reservation: str, facts: Mapping[str, Any]) -> None:
+        """Write down what became of a reservation that was not voided; it changes no price.
+
+        Args:
+            reservation: Open or committed.
+            facts: Plain JSON values, for the auditor; nothing about a person.
+
+        Raises:
+            ReservationError: unknown or voided.
+            LedgerTamperedError: the chain is broken; nothing was written.
+        """
+        with self._writing() as connection:
+            rows = _verified_rows(connection)
+            known = {each.id: each for each in reservations_of(rows)}.get(reservation)
+            if known is None or not known.counts:
+                raise ReservationError("there is no such reservation to note anything about")
+            self._append(connection, rows, RowKind.NOTE, reservation, facts)
+
     def budget_of(self, population: str) -> Budget:
         """Return the population's budget.
 
@@ -208,25 +267,43 @@ class Ledger:
                 f"population {population!r} has no budget; set one before releasing"
             ) from error
 
-    def spent(self, population: str | Scope) -> Spent:
+    def limits_of(self, population: str) -> tuple[ScopeLimit, ...]:
+        """Return the limits inside a population's total."""
+        return tuple(limit for limit in self._limits if limit.population == population)
+
+    def spent(
+        self,
+        population: str | Scope,
+        *,
+        within: ScopeLimit | None = None,
+        window: str | None = None,
+    ) -> Spent:
         """Return what a scope has spent; a name means the real releases of that population.
+
+        Args:
+            population: Whose.
+            within: Only what this limit covers, and at its budget; by default the total.
+            window: Only what is booked under this label: for a limit on each window.
 
         Raises:
             BudgetMissingError: the population has no budget.
             LedgerTamperedError: the chain is broken.
         """
         scope = Scope(population=population) if isinstance(population, str) else population
-        budget = self.budget_of(scope.population)
+        budget = self.budget_of(scope.population) if within is None else within.budget
         events = tuple(
             each.event
             for each in self.reservations()
-            if each.counts and scope_of(each.event) == scope
+            if each.counts
+            and scope_of(each.event) == scope
+            and (within is None or within.covers(each.event))
+            and window in (None, each.event.window)
         )
         return Spent(
             scope=scope,
             budget=budget,
             epsilon_pld=epsilon_pld(events, budget.delta),
-            epsilon_exact=epsilon_gaussian(events, budget.delta),
+            epsilon_exact=epsilon_deciding(events, budget.delta),
             delta=budget.delta,
             events=events,
         )
@@ -290,7 +367,7 @@ class Ledger:
         kind: RowKind,
         reservation: str,
         body: Mapping[str, Any],
-    ) -> None:
+    ) -> LedgerRow:
         row = next_row(
             rows,
             kind=kind,
@@ -299,6 +376,7 @@ class Ledger:
             body=body,
         )
         connection.execute(insert(_rows).values(vars(row)))
+        return row
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -12,7 +12,8 @@ Rules a reader can check line by line:
 2. The files of a release are on disk before any metadata names them, and the timestamp is written
    last (`aggregator.signed_metadata`): a crash at any step leaves the old release served.
 3. Writers take turns (a lock file); readers need no lock.
-4. A catalogue or policy that a device could not read is refused here.
+4. A catalogue or policy that a device could not read is refused here; so are guardrails, journeys
+   and contents (`aggregator.experience_parts`).
 
 The root key is not needed after `Repository.init`: move it to a safe place. To publish, and to keep
 the repository fresh, takes the keys of targets, snapshot and timestamp.
@@ -26,7 +27,7 @@ import fcntl
 import gzip
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from typing import Any, Final
 
 from tuf.api.metadata import TargetFile, Targets
 
+from aggregator.experience_parts import check_experience
 from aggregator.signed_metadata import (
     FileWriter,
     ReleaseRepositoryError,
@@ -50,6 +52,7 @@ from client_sdk.wire import (
     ConsentPolicy,
     ReleaseManifest,
     WireFormatError,
+    is_experience_file,
     sha256_hex,
 )
 
@@ -158,20 +161,22 @@ class Repository:
         aggregator_key: str,
         minimum_sdk_version: str = "0.1.0",
         guarantee: Mapping[str, Any] | None = None,
+        own_features: Sequence[str] = (),
     ) -> ReleaseManifest:
         """Publish a release under the next number.
 
         Args:
-            files: Name (one of `client_sdk.wire.RELEASE_FILES`) to content.
+            files: Name, as `client_sdk.wire.ReleaseManifest` has them, to content.
             aggregator_key: The Ed25519 public key whose orders devices obey, hexadecimal.
             minimum_sdk_version: The oldest SDK that can use it, ``"major.minor.patch"``.
             guarantee: The privacy claim of what was learned; None where nothing was.
+            own_features: The app's own features that journeys may ask for.
 
         Returns:
             The manifest as published.
 
         Raises:
-            ValueError: the files do not make a release, or the catalogue or policy is malformed.
+            ValueError: the files do not make a release, or one of them is not as promised.
             ReleaseRepositoryError: keys are missing, or the repository on disk is damaged.
         """
         draft = ReleaseManifest(
@@ -190,7 +195,23 @@ class Repository:
         with self._lock():
             served = self._metadata.served()
             current = self._manifest(served.targets)
+            known = {} if current is None else self.files_of(current, of=is_experience_file)
+            check_experience(files, served=known, own_features=own_features)
             return self._publish(served, current, draft, files)
+
+    def files_of(
+        self, manifest: ReleaseManifest, *, of: Callable[[str], bool] = bool
+    ) -> dict[str, bytes]:
+        """Read files of a release that was published.
+
+        Args:
+            manifest: Of the release.
+            of: Says of a name whether it is wanted; all are by default.
+
+        Raises:
+            ReleaseRepositoryError: a file is gone, or was changed on disk.
+        """
+        return {name: self._read_file(manifest, name) for name in manifest.files if of(name)}
 
     def rollback(self, to_version: int) -> ReleaseManifest:
         """Publish the files of an older release again, under the next number.
@@ -211,7 +232,7 @@ class Repository:
                 raise ReleaseRepositoryError(f"no release {to_version}; known releases: {known}")
             if old is current:
                 raise ReleaseRepositoryError(f"release {to_version} is what is served already")
-            files = {name: self._read_file(old, name) for name in old.files}
+            files = self.files_of(old)
             draft = replace(
                 old, created_at_s=int(self._now_s()), aggregator_key=current.aggregator_key
             )

@@ -44,7 +44,7 @@ from aggregator.repository import (
     ReleaseRepositoryError,
     Repository,
 )
-from client_sdk.wire import MANIFEST_TARGET, RELEASE_FILES, sha256_hex
+from client_sdk.wire import MANIFEST_TARGET, PROGRAMME_PATTERN, RELEASE_FILES, sha256_hex
 
 MEMORY_BYTES: Final = 64 * 1024 * 1024
 
@@ -56,7 +56,8 @@ _METADATA_NAME: Final = re.compile(
 )
 _TARGET_NAME: Final = re.compile(
     rf"[0-9a-f]{{64}}\.{re.escape(MANIFEST_TARGET)}"
-    rf"|[1-9][0-9]{{0,15}}/[0-9a-f]{{64}}\.(?:{'|'.join(map(re.escape, RELEASE_FILES))})"
+    rf"|[1-9][0-9]{{0,15}}/[0-9a-f]{{64}}"
+    rf"\.(?:{'|'.join(map(re.escape, RELEASE_FILES))}|{PROGRAMME_PATTERN})"
 )
 _REFRESH_CHECK_S: Final = 60.0
 

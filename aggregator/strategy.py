@@ -22,33 +22,34 @@ Every node has weight one, and the denominator is the report goal, fixed before 
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from itertools import zip_longest
-from typing import Final, Protocol, TypeVar
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
-from aggregator.admission import Admission, Consents, frame_limit_bytes
-from aggregator.envelope import content_of, frame_of, is_from, says_unavailable
-from aggregator.errors import QuorumNotReachedError
+from aggregator.admission import Consents, MayTakePart
+from aggregator.collection import Collection, CollectionPlan, Progress, Stage
 from client_sdk.wire import Order, Refusal, Signer
 from privacy.bounded_sum import BoundedSum
-from privacy.errors import ContributionRejectedError
-from privacy.events import ReleaseEvent
+from privacy.events import MechanismName, ReleaseEvent
+from privacy.local import LocalGaussian
 from privacy.mechanisms import mechanism_for
 from privacy.noise import GaussianNoise
 
-_MAX_CHUNK: Final = 64
-
-_T = TypeVar("_T")
+__all__ = [
+    "BoundedSumStrategy",
+    "Collected",
+    "Progress",
+    "ReleaseLedger",
+    "Stage",
+    "TaskPlan",
+    "TaskStrategy",
+]
 
 
 class ReleaseLedger(Protocol):
@@ -67,45 +68,43 @@ class ReleaseLedger(Protocol):
         ...
 
 
-class Stage(StrEnum):
-    """Where the nodes of a task stand, for whoever watches."""
-
-    INVITED = "invited"
-    ACCEPTED = "accepted"
-    ADDED = "added"
-
-
-Progress = Callable[[Stage, int, int], None]
-
-
 @dataclass(frozen=True, kw_only=True)
-class TaskPlan:
-    """Everything that is fixed before the first node is asked.
+class TaskPlan(CollectionPlan):
+    """Everything that is fixed before the first node is asked, for a task of one release.
 
     Attributes:
-        order: What is asked, with its payload.
         event: The release as the ledger reserves it.
         noise: A noise source of the kind that the event names; None for a release without noise.
-        quorum: Fewest contributions with which the sum may be released; at least 1.
-        acceptance_timeout_s: How long a node may take to accept; by default until the task closes.
-        recruiting_s: For how long nodes that check in are invited too. By default only at the
-            start: a node that is offline then counts as no answer.
     """
 
-    order: Order
     event: ReleaseEvent
     noise: GaussianNoise | None
-    quorum: int
-    acceptance_timeout_s: float = math.inf
-    recruiting_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.quorum < 1:
-            raise ValueError(f"quorum must be at least 1; got {self.quorum}")
+        super().__post_init__()
         for name in ("task_id", "kind", "population", "dimension", "clip_norm"):
             asked, reserved = getattr(self.order, name), getattr(self.event, name)
             if asked != reserved:
                 raise ValueError(f"{name} is {asked!r} in the order but {reserved!r} in the event")
+
+    def new_sum(self) -> BoundedSum:
+        """Make the sum that the event's mechanism needs.
+
+        Of messages with local noise, which are clipped to the norm of an honest one; or of one
+        entry a person for discrete Laplace, whose sensitivity is in L1.
+        """
+        event = self.event
+        if event.mechanism is MechanismName.LOCAL_GAUSSIAN:
+            local = LocalGaussian(
+                clip_norm=event.clip_norm, noise_multiplier=event.noise_multiplier
+            )
+            bound = local.message_norm(dimension=event.dimension)
+            return BoundedSum(dimension=event.dimension, clip_norm=bound)
+        return BoundedSum(
+            dimension=event.dimension,
+            clip_norm=event.clip_norm,
+            one_entry=event.mechanism is MechanismName.DISCRETE_LAPLACE,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +135,55 @@ class TaskResult:
     def report_goal(self) -> int:
         """The fixed denominator, in people, that turns the sum into a mean."""
         return self.event.report_goal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """The sum of one task before its noise: not for publication.
+
+    Attributes:
+        order: What was asked.
+        total: The sum, to be released once.
+        contributors: Public keys of the devices in it.
+        invited: Nodes that were asked.
+        refusals: The other nodes, by reason; each node is counted once.
+        ignored: Replies that nobody waited for.
+        seconds: How long it took.
+    """
+
+    order: Order
+    total: BoundedSum
+    contributors: frozenset[str]
+    invited: int
+    refusals: Counter[Refusal]
+    ignored: int
+    seconds: float
+
+    @property
+    def accepted(self) -> int:
+        """Contributions in the sum."""
+        return self.total.count
+
+
+class TaskStrategy(Protocol):
+    """What a campaign needs of whatever asks people; `BoundedSumStrategy` asks real devices."""
+
+    def start(
+        self, grid: Grid, plan: TaskPlan, *, node_ids: Sequence[int] | None = None
+    ) -> TaskResult:
+        """Run one task to its release; see `BoundedSumStrategy.start`."""
+        ...
+
+    def collect(
+        self,
+        grid: Grid,
+        plan: CollectionPlan,
+        *,
+        node_ids: Sequence[int] | None = None,
+        may_take_part: MayTakePart | None = None,
+    ) -> Collected:
+        """Ask, judge and add up, and release nothing; see `BoundedSumStrategy.collect`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,196 +232,62 @@ class BoundedSumStrategy:
             QuorumNotReachedError: too few contributions; nothing was published.
             ValueError: the task closes in the past.
         """
-        started_s = self.clock()
-        if plan.order.closes_at_s <= started_s:
-            raise ValueError("the order closes in the past; make a new one")
+        self._check_open(plan)
         mechanism = mechanism_for(plan.event, noise=plan.noise)
         reservation = self.ledger.reserve(plan.event)
         try:
-            collection = _Collection(strategy=self, plan=plan, grid=grid)
-            collection.run(node_ids)
-            collection.require_quorum()
+            collected = self.collect(grid, plan, node_ids=node_ids)
         except BaseException as error:
             self.ledger.void(reservation, type(error).__name__)
             raise
-        self.ledger.commit(reservation, collection.total.count)
-        noisy_sum = collection.total.release(mechanism)
+        self.ledger.commit(reservation, collected.accepted)
+        noisy_sum = collected.total.release(mechanism)
         return TaskResult(
             order=plan.order,
             event=plan.event,
             noisy_sum=noisy_sum,
+            invited=collected.invited,
+            accepted=collected.accepted,
+            refusals=collected.refusals,
+            ignored=collected.ignored,
+            seconds=collected.seconds,
+        )
+
+    def collect(
+        self,
+        grid: Grid,
+        plan: CollectionPlan,
+        *,
+        node_ids: Sequence[int] | None = None,
+        may_take_part: MayTakePart | None = None,
+    ) -> Collected:
+        """Ask, judge and add up, and release nothing: a round of a run that is booked as a whole.
+
+        Args:
+            grid: In-process or a real SuperLink's.
+            plan: What is asked.
+            node_ids: The cohort; by default every node that the grid knows.
+            may_take_part: Whether a device (by its public key) may be in this round of its run.
+
+        Raises:
+            QuorumNotReachedError: too few contributions.
+            ValueError: the task closes in the past.
+        """
+        started_s = self.clock()
+        self._check_open(plan)
+        collection = Collection(asker=self, plan=plan, grid=grid, may_take_part=may_take_part)
+        collection.run(node_ids)
+        collection.require_quorum()
+        return Collected(
+            order=plan.order,
+            total=collection.total,
+            contributors=collection.admission.contributors,
             invited=collection.invited,
-            accepted=collection.total.count,
             refusals=collection.admission.refusals,
             ignored=collection.ignored,
             seconds=self.clock() - started_s,
         )
 
-
-@dataclass(frozen=True, slots=True)
-class _Awaited:
-    """A message that waits for its reply."""
-
-    node_id: int
-    is_invitation: bool
-    until_s: float
-
-
-@dataclass(kw_only=True)
-class _Collection:
-    """The state of one task while its replies come in."""
-
-    strategy: BoundedSumStrategy
-    plan: TaskPlan
-    grid: Grid
-    invited: int = 0
-    accepted: int = 0
-    ignored: int = 0
-    total: BoundedSum = field(init=False)
-    admission: Admission = field(init=False)
-    _awaited: dict[str, _Awaited] = field(default_factory=dict)
-    _seen: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        order, strategy = self.plan.order, self.strategy
-        self.total = BoundedSum(dimension=order.dimension, clip_norm=order.clip_norm)
-        self.admission = Admission(
-            order=order,
-            directory=strategy.directory,
-            consents=strategy.consents,
-            clock=strategy.clock,
-            earlier_tasks=strategy.earlier_tasks,
-        )
-        self._chunk = max(1, min(_MAX_CHUNK, strategy.chunk_bytes // frame_limit_bytes(order)))
-        self._invitation = content_of(order.to_invitation_bytes(strategy.signer))
-        self._order = content_of(order.to_bytes(strategy.signer))
-
-    def run(self, cohort: Sequence[int] | None) -> None:
-        """Invite, collect until everyone answered or the task closes, count the silent."""
-        recruits_until_s = self.strategy.clock() + self.plan.recruiting_s
-        if self.plan.recruiting_s <= 0.0:
-            self._invite(self.grid.get_node_ids() if cohort is None else cohort)
-        while self._time_left_s() > 0.0:
-            complete = cohort is not None and self._seen.issuperset(cohort)
-            recruits = self.strategy.clock() < recruits_until_s and not complete
-            if recruits:
-                self._invite_online(cohort)
-            if not self._awaited and not recruits:
-                break
-            self._give_up(until_s=self.strategy.clock())
-            if not self._sweep():
-                self.strategy.sleep(min(self.strategy.poll_interval_s, self._time_left_s()))
-        self._give_up(until_s=math.inf)
-
-    def require_quorum(self) -> None:
-        """Raise `QuorumNotReachedError` where too few contributions came."""
-        if self.total.count >= self.plan.quorum:
-            return
-        refusals = {reason.value: count for reason, count in self.admission.refusals.items()}
-        raise QuorumNotReachedError(
-            accepted=self.total.count, quorum=self.plan.quorum, refusals=refusals
-        )
-
-    def _time_left_s(self) -> float:
-        return max(0.0, self.plan.order.closes_at_s - self.strategy.clock())
-
-    def _invite_online(self, cohort: Sequence[int] | None) -> None:
-        online = dict.fromkeys(self.grid.get_node_ids())
-        self._invite(online if cohort is None else [each for each in cohort if each in online])
-
-    def _invite(self, node_ids: Iterable[int]) -> None:
-        """Invite those of these nodes that were not invited yet."""
-        new = [each for each in dict.fromkeys(node_ids) if each not in self._seen]
-        self._seen.update(new)
-        known = [each for each in new if self.admission.check_node(each).admitted]
-        self.invited += len(known)
-        for part in _batched(known, _MAX_CHUNK):
-            self._push(part, self._invitation, is_invitation=True)
-        if known:
-            self._report(Stage.INVITED, self.invited, self.invited)
-
-    def _push(self, node_ids: Sequence[int], content: RecordDict, *, is_invitation: bool) -> None:
-        until_s = math.inf
-        if is_invitation:
-            until_s = self.strategy.clock() + self.plan.acceptance_timeout_s
-        messages = [
-            Message(
-                content,
-                dst_node_id=node_id,
-                message_type=MessageType.QUERY,
-                ttl=max(1.0, self._time_left_s()),
-                group_id=self.plan.order.task_id,
-            )
-            for node_id in node_ids
-        ]
-        message_ids = list(self.grid.push_messages(messages))
-        # A grid that could not push gives no id, or None in its place: that node never heard of it.
-        for node_id, message_id in zip_longest(node_ids, message_ids[: len(node_ids)]):
-            if message_id:
-                self._awaited[message_id] = _Awaited(node_id, is_invitation, until_s)
-            else:
-                self.admission.refuse(node_id, Refusal.NO_ANSWER)
-
-    def _sweep(self) -> bool:
-        """Pull every awaited reply once, a chunk at a time; say whether anything came."""
-        before, added = (len(self._awaited), self.accepted), self.total.count
-        for message_ids in _batched(list(self._awaited), self._chunk):
-            if self._time_left_s() <= 0.0:
-                break
-            willing: list[int] = []
-            for reply in self.grid.pull_messages(message_ids):
-                self._take(reply, willing)
-            if willing:
-                self.accepted += len(willing)
-                self._push(willing, self._order, is_invitation=False)
-                self._report(Stage.ACCEPTED, self.accepted, self.invited)
-            if self.total.count > added:
-                added = self.total.count
-                self._report(Stage.ADDED, added, self.accepted)
-        return before != (len(self._awaited), self.accepted)
-
-    def _take(self, reply: Message, willing: list[int]) -> None:
-        """Judge one reply; fold a contribution, or note a node that wants the order."""
-        message_id = reply.metadata.reply_to_message_id
-        awaited = self._awaited.get(message_id)
-        if awaited is None or not is_from(reply, awaited.node_id):
-            self.ignored += 1
-            return
-        del self._awaited[message_id]
-        node_id = awaited.node_id
-        if reply.has_error():
-            silent = says_unavailable(reply)
-            self.admission.refuse(node_id, Refusal.NO_ANSWER if silent else Refusal.DEVICE_ERROR)
-            return
-        frame = frame_of(reply)
-        if frame is None:
-            self.admission.refuse(node_id, Refusal.MALFORMED)
-        elif awaited.is_invitation:
-            if self.admission.check_acceptance(node_id, frame).admitted:
-                willing.append(node_id)
-        else:
-            self._fold(node_id, frame)
-
-    def _fold(self, node_id: int, frame: bytes) -> None:
-        verdict = self.admission.check_contribution(node_id, frame)
-        if verdict.vector is None:
-            return
-        try:
-            self.total.add(verdict.vector)
-        except ContributionRejectedError as error:
-            self.admission.refuse(node_id, error.reason)
-
-    def _give_up(self, *, until_s: float) -> None:
-        """Count the nodes whose time is up."""
-        over = [key for key, awaited in self._awaited.items() if awaited.until_s <= until_s]
-        for message_id in over:
-            self.admission.refuse(self._awaited.pop(message_id).node_id, Refusal.NO_ANSWER)
-
-    def _report(self, stage: Stage, done: int, total: int) -> None:
-        if self.strategy.on_progress is not None:
-            self.strategy.on_progress(stage, done, total)
-
-
-def _batched(values: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]
+    def _check_open(self, plan: CollectionPlan) -> None:
+        if plan.order.closes_at_s <= self.clock():
+            raise ValueError("the order closes in the past; make a new one")

@@ -13,7 +13,9 @@ deviation to each packed entry. Rules a reader can check line by line:
    (Gavish, Donoho 2017).
 3. EASE (Steck 2019, arXiv 1905.03375) with ridge l: for G = V diag(d) V' and w = d / (d + l), its
    weights are B_ij = f_i f_j / (1 - |f_j|^2) for i != j, with F = V sqrt(w). So a table of rank r
-   carries them. Nothing but the noisy sum and public settings is used: this is post-processing.
+   carries them.
+4. Where the attributes of the catalogue are given, `models.item_prior` takes the place of rules 1
+   and 2. Nothing but noisy sums, public attributes and settings is used: this is post-processing.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 
 from client_sdk.wire.vectors import unpack_symmetric
 from models.decoded import DecodedRanker, popularity_from_counts
+from models.item_prior import ItemPrior, strength_of
 
 __all__ = [
     "CleanSpectrum",
@@ -55,12 +58,16 @@ class StatisticsSettings:
         ridge_mean: the part that follows the data, in mean eigenvalues (trace / K), >= 0.
         popularity_power: how far items are brought to one size before EASE, in [0, 1]: each is
             divided by its own strength to half this power, and multiplied back for its score.
+        diagonal_power: 1 is EASE, 0 a ridge regression in which an item may explain itself; in
+            [0, 1]. A little less than 1 pays where there is little noise (Steck 2020, "Autoencoders
+            that don't overfit towards the identity").
     """
 
     rank: int = 128
     ridge_edges: float = 10.0
     ridge_mean: float = 32.0
     popularity_power: float = 0.0
+    diagonal_power: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse what can't be a setting."""
@@ -72,6 +79,8 @@ class StatisticsSettings:
             raise ValueError("one of ridge_edges and ridge_mean must be > 0")
         if not 0 <= self.popularity_power <= 1:
             raise ValueError(f"popularity_power must be in [0, 1], got {self.popularity_power}")
+        if not 0 <= self.diagonal_power <= 1:
+            raise ValueError(f"diagonal_power must be in [0, 1], got {self.diagonal_power}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,16 +166,18 @@ def select_top_items(noisy_counts: NDArray[np.float64], k: int) -> NDArray[np.in
     return np.sort(best).astype(np.int32)
 
 
-def suggest_top_items(*, people: int, noise_std: float, n_items: int) -> int:
+def suggest_top_items(*, people: int, noise_std: float, n_items: int, prior: bool = False) -> int:
     """Suggest K, how many items the statistics should cover, before anything is released.
 
     More items let a table say more; each also brings noise. The rule K = 8 sqrt(people / noise)
-    was read off validation (``python -m simulations.tune``, ``benchmarks/movielens.py``).
+    was read off validation (``python -m simulations.tune``). With a prior, which holds the noise of
+    rare items down, it is K = 100 (people / noise)^(1/4), from ``benchmarks.epsilon_quality``.
 
     Args:
         people: expected contributions, >= 1.
         noise_std: deviation of the noise on each packed entry of the sum, >= 0.
         n_items: size of the catalogue.
+        prior: whether an `ItemPrior` will be given to the decoder.
 
     Returns:
         K, from 1 to n_items.
@@ -179,7 +190,9 @@ def suggest_top_items(*, people: int, noise_std: float, n_items: int) -> int:
         raise ValueError("people must be >= 1 and noise_std >= 0")
     if noise_std == 0:
         return n_items
-    return max(1, min(n_items, int(8.0 * np.sqrt(people / noise_std))))
+    signal = people / noise_std
+    wanted = 100.0 * signal**0.25 if prior else 8.0 * np.sqrt(signal)
+    return max(1, min(n_items, int(wanted)))
 
 
 def decode_item_statistics(
@@ -190,6 +203,7 @@ def decode_item_statistics(
     noise_std: float,
     noisy_counts: NDArray[np.float64] | None = None,
     settings: StatisticsSettings | None = None,
+    prior: ItemPrior | None = None,
 ) -> DecodedRanker:
     """Turn the noisy sum of packed x x' into a table of items.
 
@@ -201,6 +215,7 @@ def decode_item_statistics(
         noisy_counts: float64[n_items], an earlier release of item counts, the popularity of all
             items; without it the diagonal is the popularity of the top K, and of the others 0.
         settings: how to decode.
+        prior: what the public catalogue says; items outside the top K then get factors, too.
 
     Returns:
         The table in EASE's factored form: u = x F, self_weight |f|^2, scale 1 / (1 - |f|^2).
@@ -215,10 +230,25 @@ def decode_item_statistics(
         raise ValueError(f"top_items must be increasing indices below {n_items}")
     if noisy_counts is not None and noisy_counts.shape != (n_items,):
         raise ValueError(f"noisy_counts must be float64[{n_items}], got {noisy_counts.shape}")
+    if prior is not None and prior.n_items != n_items:
+        raise ValueError(f"the prior must name {n_items} items, got {prior.n_items}")
     gram = unpack_gram(packed, size)
-    spectrum = denoise_gram(gram, noise_std)
-    balance = _balance(spectrum, chosen.popularity_power)
-    if chosen.popularity_power > 0:
+    if noisy_counts is None:
+        counts = np.zeros(n_items, np.float64)
+        counts[top] = np.diag(gram)
+    else:
+        counts = noisy_counts
+    strength = strength_of(counts)
+    if prior is None:
+        spectrum = denoise_gram(gram, noise_std)
+        balance = _balance(_strength_in(spectrum), chosen.popularity_power)
+    else:
+        edge = noise_edge(noise_std, size)
+        values, vectors = prior.clean(gram, top, strength, edge)
+        spectrum = CleanSpectrum(values=values, vectors=vectors, edge=edge)
+        # The counts are less noisy than a diagonal from which most was taken.
+        balance = _balance(strength[top], chosen.popularity_power)
+    if chosen.popularity_power > 0 and size:
         spectrum = _balanced(spectrum, balance)
     ridge = _ridge(chosen, spectrum, size)
     kept = min(chosen.rank, len(spectrum.values))
@@ -231,12 +261,17 @@ def decode_item_statistics(
     self_weight, scale = np.zeros(n_items), np.ones(n_items)
     factors[top] = rows * balance[:, None]
     self_weight[top] = itself * balance**2
-    scale[top] = 1.0 / ((1.0 - itself) * balance**2)
-    if noisy_counts is None:
-        counts = np.zeros(n_items, np.float64)
-        counts[top] = np.diag(gram)
-    else:
-        counts = noisy_counts
+    scale[top] = ((1.0 - itself) * balance**2) ** -chosen.diagonal_power
+    if prior is not None and size:
+        outside = np.setdiff1d(np.arange(n_items), top)
+        guesses = prior.expected(factors[top], top, strength)[outside]
+        squares = np.einsum("kr,kr->k", guesses, guesses)
+        guesses *= np.sqrt(_LARGEST_SELF_WEIGHT / np.maximum(squares, _LARGEST_SELF_WEIGHT))[
+            :, None
+        ]
+        factors[outside] = guesses
+        self_weight[outside] = np.minimum(squares, _LARGEST_SELF_WEIGHT)
+        scale[outside] = scale[top].mean()
     return DecodedRanker(
         factors=factors.astype(np.float32),
         self_weight=self_weight.astype(np.float32),
@@ -252,9 +287,16 @@ def _ridge(settings: StatisticsSettings, spectrum: CleanSpectrum, size: int) -> 
     return max(settings.ridge_edges * spectrum.edge + settings.ridge_mean * mean, 1e-12)
 
 
-def _balance(spectrum: CleanSpectrum, power: float) -> NDArray[np.float64]:
+def _strength_in(spectrum: CleanSpectrum) -> NDArray[np.float64]:
+    """Give the diagonal of the clean Gram matrix."""
+    strength: NDArray[np.float64] = np.einsum(
+        "km,m,km->k", spectrum.vectors, spectrum.values, spectrum.vectors
+    )
+    return strength
+
+
+def _balance(strength: NDArray[np.float64], power: float) -> NDArray[np.float64]:
     """Give each item's factor d in (0, 1]: 1 for the weakest, less for the strong."""
-    strength = np.einsum("km,m,km->k", spectrum.vectors, spectrum.values, spectrum.vectors)
     if not np.any(strength > 0):
         return np.ones(len(strength))
     # An item that noise has hidden counts as weak, not as nothing.

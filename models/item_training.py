@@ -108,16 +108,25 @@ def apply_sum(
 
 
 def gathered_noise_std(
-    *, noise_std: float, rounds: int, optimizer: ServerOptimizer | None = None
+    *,
+    noise_std: float,
+    rounds: int,
+    optimizer: ServerOptimizer | None = None,
+    noise_column: NDArray[np.float64] | None = None,
 ) -> float:
     """Give the deviation of the noise that all rounds together left in each entry of the table.
 
-    The noise of a round with k rounds after it is added 1 + m + ... + m^k times.
+    The noise of a round with k rounds after it is added 1 + m + ... + m^k times. Where the rounds'
+    noise hangs together, white noise of round s is in the noise of round t >= s with the factor
+    ``noise_column[t - s]``, and much of it is taken back.
 
     Args:
-        noise_std: of each entry of a round's noisy mean, >= 0; the same in every round.
+        noise_std: of each entry of a round's white noise, over the report goal, >= 0; the same in
+            every round.
         rounds: how many, >= 0.
         optimizer: how the server stepped.
+        noise_column: float64[>= rounds], first column of the inverse strategy; None for rounds of
+            independent noise.
 
     Example:
         >>> plain = ServerOptimizer(learning_rate=2.0, momentum=0.0)
@@ -126,6 +135,8 @@ def gathered_noise_std(
     """
     chosen = ServerOptimizer() if optimizer is None else optimizer
     times = np.cumsum(chosen.momentum ** np.arange(rounds))
+    if noise_column is not None:
+        times = np.convolve(times, noise_column[:rounds])[:rounds]
     return float(noise_std * chosen.learning_rate * np.sqrt(np.sum(times**2)))
 
 

@@ -7,6 +7,8 @@ Rules a reader can check line by line:
 3. A reservation begins with one ``reserve`` row and is settled at most once, by ``commit`` or
    ``void``.
 4. A reservation counts as spent unless it was voided: a crash can over-count, never under-count.
+5. ``note`` rows tell what became of a reservation that was not voided: the rounds of a run, and how
+   often people really were in it. They change no price.
 
 Guarantee: changing, adding, moving or removing a row breaks the chain at that row
 (`LedgerTamperedError`), unless every later row is rewritten too. A rewritten or cut-off tail is
@@ -41,6 +43,7 @@ class RowKind(StrEnum):
     RESERVE = "reserve"
     COMMIT = "commit"
     VOID = "void"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,7 @@ class LedgerRow:
         reservation: The reservation that it is about, 32 hexadecimal digits.
         at_ms: When, milliseconds since 1970 (UTC).
         body: For a reservation the event and the budget that admitted it; for a commit the number
-            of accepted contributions; for a void the reason.
+            of accepted contributions; for a void the reason; for a note the facts.
         previous: Hash of the row before, or `GENESIS_HASH`.
         hash: Hash of this row.
     """
@@ -89,6 +92,8 @@ class Reservation:
         state: ``RESERVE`` (open), ``COMMIT`` (released, or about to be) or ``VOID`` (never was).
         accepted: How many contributions the sum held; None until committed.
         row: Number of the ledger row that reserved it.
+        supplements: Id of the reservation that turned out to cost more; None for a first price.
+        notes: What was noted about it, oldest first.
     """
 
     id: str
@@ -96,6 +101,8 @@ class Reservation:
     state: RowKind
     accepted: int | None
     row: int
+    supplements: str | None = None
+    notes: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def counts(self) -> bool:
@@ -185,17 +192,23 @@ def reservations_of(rows: Sequence[LedgerRow]) -> tuple[Reservation, ...]:
 def _first(row: LedgerRow) -> Reservation:
     if RowKind(row.kind) is not RowKind.RESERVE:
         raise LedgerTamperedError(row.seq, "settles a reservation that was never made")
+    body = json.loads(row.body)
     return Reservation(
         id=row.reservation,
-        event=ReleaseEvent.from_json(canonical_json(json.loads(row.body)["event"])),
+        event=ReleaseEvent.from_json(canonical_json(body["event"])),
         state=RowKind.RESERVE,
         accepted=None,
         row=row.seq,
+        supplements=body.get("supplements"),
     )
 
 
 def _settled(known: Reservation, row: LedgerRow) -> Reservation:
     kind = RowKind(row.kind)
+    if kind is RowKind.NOTE:
+        if known.state is RowKind.VOID:
+            raise LedgerTamperedError(row.seq, "notes a release that never was")
+        return replace(known, notes=(*known.notes, dict(json.loads(row.body))))
     if known.state is not RowKind.RESERVE or kind is RowKind.RESERVE:
         raise LedgerTamperedError(row.seq, "settles a reservation twice")
     accepted = int(json.loads(row.body)["accepted"]) if kind is RowKind.COMMIT else None

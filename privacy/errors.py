@@ -32,12 +32,28 @@ class NoiseSourceError(PrivacyError):
     """The noise is not of the source that the reserved event names. Do not release."""
 
 
+class NoiseStateError(PrivacyError):
+    """The state of a run's noise is damaged, used, or at its end. Restore it; never start anew."""
+
+
 class EventFormatError(PrivacyError):
     """Stored bytes do not describe a release of a kind that this version can account for."""
 
 
 class BudgetExhaustedError(PrivacyError):
     """The release would cost more than the population's budget has left. Do not release."""
+
+
+class AccountantsDisagreeError(PrivacyError):
+    """Two accountants contradict each other. State no ε until it is known which one is wrong."""
+
+
+class PolicyFormatError(PrivacyError):
+    """A policy file says something that cannot be so; the message names the line."""
+
+
+class PolicyUntrustedError(PrivacyError):
+    """A policy is unsigned, altered, expired, or of a key that isn't trusted. Run nothing."""
 
 
 class BudgetMissingError(PrivacyError):

@@ -6,6 +6,7 @@ along, as functions from frame to frame with a connector that carries them.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -39,6 +40,8 @@ _POLL_S: Final = 0.5
 _CALLS_PER_S: Final = 10.0
 _STAY_S: Final = 3600.0
 _CHECK_INS: Final = 5
+
+_log = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
@@ -165,6 +168,7 @@ def _in_threads(
                     device.answer, timeout_s=_STAY_S, may_stay=lambda: not over.is_set()
                 )
             except Exception as error:  # noqa: BLE001  # A device may fail in any way.
+                _log.warning("device %s lost its connection: %s", device.name, error)
                 if check_in == _CHECK_INS - 1:
                     failures.append(error)
                 # It comes back a little later, as a phone would; the round goes on meanwhile.

@@ -81,6 +81,7 @@ def admission_of(*devices: ScriptedDevice, now_s: float = NOW_S, **options) -> A
         consents=options.pop("consents", MemoryConsents()),
         clock=lambda: now_s,
         earlier_tasks=frozenset({EARLIER_TASK}),
+        **options,
     )
 
 
@@ -115,6 +116,21 @@ def test_honest_device_is_admitted_with_the_vector_it_sent():
     assert verdict.admitted
     assert verdict.vector.to_dense().tolist() == pytest.approx([0.6, 0.0, 0.0, 0.8])
     assert not admission.refusals
+
+
+@pytest.mark.parametrize("answers", [[False], [True, False]])
+def test_device_that_was_in_the_run_too_often_is_refused_before_and_after_the_order(answers):
+    """Looked up again right before adding: another aggregator may have let it in meanwhile."""
+    device, left = device_that(), list(answers)
+    admission = admission_of(
+        device, may_take_part=lambda key: key == device.public_key_hex and left.pop(0)
+    )
+    verdict = admission.check_acceptance(NODE, device.answer(INVITATION))
+    if verdict.admitted:
+        verdict = admission.check_contribution(NODE, device.answer(ORDER_FRAME))
+    assert verdict.refusal is Refusal.PARTICIPATION_EXCEEDED
+    assert not left
+    assert admission.contributors == frozenset()
 
 
 @pytest.mark.parametrize(

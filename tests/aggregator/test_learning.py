@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from aggregator.campaign import Campaign, PrivacyTarget, UnsafeNoPrivacy
 from aggregator.consents import ConsentRegistry
-from aggregator.errors import QuorumNotReachedError
+from aggregator.errors import QuorumNotReachedError, RunStateError
 from aggregator.in_process import InProcessGrid
-from aggregator.learning import TrainingRecipe, learn_item_statistics, learn_item_training
+from aggregator.item_training import ItemModel
+from aggregator.learning import (
+    TrainingRecipe,
+    learn_item_statistics,
+    learn_item_training,
+    resume_item_training,
+)
 from aggregator.ledger import Ledger
 from aggregator.publishing import export_checked_graph
+from aggregator.run_keys import FileNoiseKeys
+from aggregator.run_store import RunStore
 from aggregator.strategy import BoundedSumStrategy
+from aggregator.training_run import TrainingRuns
 from client_sdk import Homebody
 from client_sdk.federation.flower_device import handle_message
 from client_sdk.intelligence import RankerSettings, RankerTable
@@ -29,12 +39,15 @@ from client_sdk.testing import (
     MemoryKeyStore,
     sample_catalogue,
 )
-from client_sdk.wire import DEFAULT_POLICY, Purpose, Refusal
+from client_sdk.wire import DEFAULT_POLICY, Purpose, Refusal, TaskKind
+from models.item_prior import ItemPrior
 from models.item_statistics import decode_item_statistics
-from models.item_training import initial_state
+from models.item_training import TrainingState, initial_state
 from privacy.accounting import epsilon_pld
 from privacy.budget import Budget
+from privacy.clipping import Adaptation
 from privacy.errors import BudgetExhaustedError
+from privacy.factorisation import FactorisationName
 from privacy.noise import GaussianNoise
 
 N_DEVICES = 12
@@ -73,6 +86,11 @@ class Town:
             f"sqlite:///{folder / 'ledger.db'}", {"town": Budget(epsilon=4.0, delta=1e-6)}
         )
         self.consents = ConsentRegistry(f"sqlite:///{folder / 'consents.db'}")
+        self.runs = TrainingRuns(
+            ledger=self.ledger,
+            store=RunStore(f"sqlite:///{folder / 'runs.db'}"),
+            keys=FileNoiseKeys(folder / "noise-keys"),
+        )
 
     def close(self) -> None:
         """Close every store."""
@@ -80,6 +98,7 @@ class Town:
             home.close()
         self.ledger.close()
         self.consents.close()
+        self.runs.store.close()
 
     def campaign(self, *, epsilon: float | None, quorum: int = 1) -> Campaign:
         """Prepare a campaign; without an ε its sums are exact and nothing is booked."""
@@ -108,6 +127,7 @@ class Town:
             report_goal=N_DEVICES,
             quorum=quorum,
             privacy=UnsafeNoPrivacy() if epsilon is None else private,
+            runs=self.runs,
             clock=lambda: START_S,
         )
 
@@ -169,6 +189,23 @@ def test_item_statistics_without_noise_decode_like_the_raw_histories(town: Town)
     assert [task.accepted for task in learned.tasks] == [N_DEVICES, N_DEVICES]
 
 
+def test_item_statistics_with_a_prior_cost_the_same_and_reach_every_item(town: Town) -> None:
+    """Public attributes are post-processing: no third task, and items outside K get factors."""
+    prior = ItemPrior(attributes=np.ones((N_ITEMS, 1)))
+
+    learned = learn_item_statistics(town.campaign(epsilon=None), top_items=3, prior=prior)
+    plain = learn_item_statistics(town.campaign(epsilon=None), top_items=3)
+
+    assert [task.event.kind for task in learned.tasks] == [
+        TaskKind.ITEM_COUNTS,
+        TaskKind.ITEM_STATISTICS,
+    ]
+    outside = np.setdiff1d(np.arange(N_ITEMS), learned.top_items)
+    assert np.abs(learned.ranker.factors[outside]).sum() > 0
+    assert plain.top_items is not None
+    assert not plain.ranker.factors[np.setdiff1d(np.arange(N_ITEMS), plain.top_items)].any()
+
+
 def test_item_statistics_with_noise_spend_what_was_planned(town: Town) -> None:
     """Both releases together cost the campaign's ε, and the ledger has them."""
     learned = learn_item_statistics(town.campaign(epsilon=2.0), top_items=3)
@@ -225,6 +262,161 @@ def test_item_training_on_devices_changes_the_table(tmp_path: Path, graph: bytes
         assert np.isfinite(learned.ranker.factors).all()
     finally:
         town.close()
+
+
+def noisy(town: Town, **changes: Any) -> dict[str, Any]:
+    """Give a short training run in which the people take turns: separation 2."""
+    recipe = TrainingRecipe(rounds=4, min_separation=2, **changes)
+    return {
+        "recipe": recipe,
+        "cohort_of": lambda number: [n for n in town.devices if n % 2 == number % 2],
+    }
+
+
+@pytest.fixture
+def trained_town(tmp_path: Path, graph: bytes) -> Iterator[Town]:
+    """A town whose devices have a model."""
+    made = Town(tmp_path, graph=graph)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("mechanism", [FactorisationName.BLT, FactorisationName.INDEPENDENT_ROUNDS])
+def test_item_training_with_noise_is_one_release_at_the_planned_price(
+    trained_town: Town, mechanism: FactorisationName
+) -> None:
+    """Counts and run cost the campaign's ε; the ledger has two releases, the run's realised."""
+    town = trained_town
+    asked = noisy(town, mechanism=mechanism)
+    learned = learn_item_training(
+        town.campaign(epsilon=2.0),
+        start=initial_state(n_items=N_ITEMS, rank=RANK, seed=1),
+        **asked,
+    )
+    assert epsilon_pld(learned.events, 1e-6) == pytest.approx(2.0, abs=2e-3)
+    counts, run = town.ledger.reservations()
+    assert [counts.event, run.event] == learned.events
+    assert run.event.mechanism.value == mechanism.value
+    assert run.notes[-1]["realised"] == {
+        "min_separation": 2, "max_participations": 2, "rounds": 4,
+    }  # fmt: skip
+    assert [task.accepted for task in learned.tasks] == [N_DEVICES, 6, 6, 6, 6]
+    assert np.isfinite(learned.ranker.factors).all()
+    assert town.runs.store.running() == []
+
+
+def test_item_training_devices_keep_the_separation_themselves(trained_town: Town) -> None:
+    """Whoever invites everybody to every round hears no from those who were there before."""
+    town = trained_town
+    asked = {**noisy(town), "cohort_of": lambda _: list(town.devices)}
+    with pytest.raises(QuorumNotReachedError) as caught:
+        learn_item_training(
+            town.campaign(epsilon=2.0),
+            start=initial_state(n_items=N_ITEMS, rank=RANK, seed=1),
+            **asked,
+        )
+    assert caught.value.refusals == {Refusal.TOO_SOON.value: N_DEVICES}
+
+
+def test_item_training_cut_short_resumes_to_the_end(trained_town: Town) -> None:
+    """A crash after the second round: the same run goes on, and is paid for once."""
+    town = trained_town
+    asked = noisy(town)
+
+    def crash(number: int, _: TrainingState) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        learn_item_training(
+            town.campaign(epsilon=2.0),
+            start=initial_state(n_items=N_ITEMS, rank=RANK, seed=1),
+            on_round=crash,
+            **asked,
+        )
+    (run_id,) = town.runs.store.running()
+    seen: list[int] = []
+    learned = resume_item_training(
+        town.campaign(epsilon=2.0),
+        run_id,
+        on_round=lambda _, state: seen.append(state.rounds),
+        **asked,
+    )
+    assert seen == [3, 4]
+    assert [each.event for each in town.ledger.reservations()] == learned.events
+    assert epsilon_pld(learned.events, 1e-6) == pytest.approx(2.0, abs=2e-3)
+    again = resume_item_training(town.campaign(epsilon=2.0), run_id, **asked)
+    np.testing.assert_array_equal(again.ranker.factors, learned.ranker.factors)
+    assert again.events == learned.events
+
+
+def test_item_training_with_an_adaptive_clip_trains_on_real_devices(trained_town: Town) -> None:
+    """One more entry in every vector, one release, and a clip that moved."""
+    town = trained_town
+    asked = noisy(town, adaptation=Adaptation(), clip_norm=1e-3)
+    learned = learn_item_training(
+        town.campaign(epsilon=2.0),
+        start=initial_state(n_items=N_ITEMS, rank=RANK, seed=1),
+        **asked,
+    )
+    (_, run) = town.ledger.reservations()
+    assert run.event.dimension == N_ITEMS * RANK + 1
+    clips = [facts["clip_norm"] for facts in run.notes if "clip_norm" in facts]
+    assert clips[0] == 1e-3
+    assert len(set(clips)) > 1
+    assert epsilon_pld(learned.events, 1e-6) == pytest.approx(2.0, abs=2e-3)
+
+
+@pytest.mark.parametrize("mechanism", list(FactorisationName))
+def test_item_training_every_mechanism_decodes(
+    trained_town: Town, mechanism: FactorisationName
+) -> None:
+    """Trees and bands too have a noise that the decoder can state."""
+    learned = learn_item_training(
+        trained_town.campaign(epsilon=2.0),
+        start=initial_state(n_items=N_ITEMS, rank=RANK, seed=1),
+        **noisy(trained_town, mechanism=mechanism),
+    )
+    assert np.isfinite(learned.ranker.factors).all()
+
+
+def test_item_training_with_noise_and_no_place_for_its_state_is_a_mistake(town: Town) -> None:
+    """A run that a crash would lose is not begun."""
+    with pytest.raises(ValueError, match="a place for its state"):
+        learn_item_training(
+            replace(town.campaign(epsilon=2.0), runs=None),
+            start=initial_state(n_items=N_ITEMS, rank=RANK, seed=1),
+            **noisy(town),
+        )
+
+
+@pytest.mark.parametrize(
+    "changes", [{"rounds": 0}, {"min_separation": 0}, {"max_participations": 0}]
+)
+def test_recipe_that_is_none_is_refused(changes: dict[str, int]) -> None:
+    """Bad numbers are a mistake before anyone is asked."""
+    with pytest.raises(ValueError, match="at least 1"):
+        TrainingRecipe(**{"rounds": 4, **changes})
+
+
+def test_item_model_survives_storage_and_refuses_what_is_none(town: Town) -> None:
+    """What a restart reads is what was stored, to the bit."""
+    event = (
+        town.campaign(epsilon=1.0)
+        .ask(TaskKind.ITEM_COUNTS, dimension=N_ITEMS, noise_multiplier=9.0)
+        .event
+    )
+    model = ItemModel(
+        state=initial_state(n_items=N_ITEMS, rank=RANK, seed=3),
+        noisy_counts=np.arange(N_ITEMS) / 3.0,
+        counts_event=event,
+    )
+    again = ItemModel.from_bytes(model.to_bytes())
+    assert again.to_bytes() == model.to_bytes()
+    assert again.counts_event == event
+    for damaged in (b"", b"{}\n", model.to_bytes()[:-1]):
+        with pytest.raises(RunStateError):
+            ItemModel.from_bytes(damaged)
 
 
 def test_item_training_without_a_graph_on_the_device_is_refused(town: Town) -> None:

@@ -1,4 +1,7 @@
-"""The ledger's storage: one contract class for SQLite and PostgreSQL."""
+"""The ledger's storage: one contract class for SQLite and PostgreSQL.
+
+Longer than 400 lines because everything that a ledger promises is asked of both databases.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from aggregator.ledger import Ledger
-from client_sdk.wire import TaskKind
-from privacy.accounting import epsilon_gaussian
-from privacy.budget import Budget, Scope
+from client_sdk.wire import Purpose, TaskKind
+from privacy.accounting import epsilon_gaussian, fits
+from privacy.budget import EACH_WINDOW, Budget, Scope, ScopeLimit
 from privacy.chain import EMPTY_HEAD, RowKind
 from privacy.errors import (
     BudgetExhaustedError,
@@ -232,6 +235,126 @@ class LedgerContract:
         assert epsilon_gaussian(events, BUDGET.delta) <= BUDGET.epsilon
         assert ledger.verify().seq == 2 * RELEASES
         ledger.close()
+
+    def test_limit_of_a_purpose_and_window_stops_before_the_total(self, url: str) -> None:
+        """Population × purpose × window: each hard by itself, and the total over all of them."""
+        quarter = ScopeLimit(
+            population="shop",
+            purpose=Purpose.TRAIN,
+            window=EACH_WINDOW,
+            budget=Budget(epsilon=1.3, delta=1e-6),
+        )
+        ledger = Ledger(url, {"shop": BUDGET, "café": BUDGET}, limits=[quarter])
+        most = noise_multiplier_for(epsilon=1.3, delta=1e-6)
+        training = {"kind": TaskKind.ITEM_TRAINING, "window": "2026-Q3"}
+        ledger.reserve(event(most, **training))
+        rows = ledger.rows()
+        with pytest.raises(BudgetExhaustedError, match="shop × train × each window"):
+            ledger.reserve(event(100.0, **training))
+        assert ledger.rows() == rows
+        ledger.reserve(event(most, **{**training, "window": "2026-Q4"}))
+        ledger.reserve(event(most, population="café", **training))
+        ledger.reserve(event(10 * most, window="2026-Q3"))
+        with pytest.raises(BudgetExhaustedError, match="budget of shop is"):
+            ledger.reserve(event(most, **{**training, "window": "2027-Q1"}))
+        spent = ledger.spent("shop", within=quarter, window="2026-Q3")
+        assert spent.epsilon_exact == pytest.approx(1.3, rel=1e-6)
+        assert spent.budget == quarter.budget
+        assert len(ledger.spent("shop", within=quarter).events) == 2
+        assert len(ledger.spent("shop").events) == 3
+        assert ledger.limits_of("shop") == (quarter,)
+        assert ledger.limits_of("café") == ()
+        ledger.close()
+
+    def test_sixteen_writers_never_overspend_any_scope(self, url: str) -> None:
+        """Each with a ledger of its own, over two purposes and two windows at once."""
+        limits = [
+            ScopeLimit(
+                population="shop",
+                purpose=purpose,
+                window=EACH_WINDOW,
+                budget=Budget(epsilon=0.9, delta=1e-6),
+            )
+            for purpose in (Purpose.TRAIN, Purpose.STATISTICS)
+        ]
+        sigma = noise_multiplier_for(epsilon=0.9, delta=1e-6, releases=3)
+        asked = [
+            {"kind": kind, "window": window}
+            for kind in (TaskKind.ITEM_TRAINING, TaskKind.ITEM_COUNTS)
+            for window in ("2026-Q3", "2026-Q4")
+        ]
+        start = threading.Barrier(16)
+
+        def ask(writer: int) -> int:
+            ledger = Ledger(url, {"shop": BUDGET}, limits=limits)
+            start.wait(60)
+            admitted = 0
+            for turn in range(len(asked)):
+                try:
+                    ledger.reserve(event(sigma, **asked[(writer + turn) % len(asked)]))
+                except BudgetExhaustedError:
+                    continue
+                admitted += 1
+            ledger.close()
+            return admitted
+
+        with ThreadPoolExecutor(16) as pool:
+            admitted = sum(pool.map(ask, range(16)))
+        ledger = Ledger(url, {"shop": BUDGET}, limits=limits)
+        events = ledger.spent("shop").events
+        assert admitted == len(events) == ledger.verify().seq
+        assert fits(events, epsilon=BUDGET.epsilon, delta=BUDGET.delta)
+        for limit in limits:
+            for window in ("2026-Q3", "2026-Q4"):
+                spent = ledger.spent("shop", within=limit, window=window)
+                assert spent.epsilon_exact <= 0.9
+                assert len(spent.events) <= 3
+        # Sixty-four asked; one more of any kind fits nowhere.
+        for changes in asked:
+            with pytest.raises(BudgetExhaustedError):
+                ledger.reserve(event(sigma, **changes))
+        assert 6 <= admitted <= 12
+        ledger.close()
+
+    def test_notes_and_supplements_belong_to_a_reservation(self, ledger: Ledger) -> None:
+        """A note changes no price; a supplement is paid at once, and for good."""
+        reservation = ledger.reserve(event(8.0))
+        ledger.note(reservation, {"round": 0})
+        ledger.commit(reservation, 3)
+        before = ledger.spent("shop").epsilon_exact
+        ledger.note(reservation, {"round": 1})
+        assert ledger.spent("shop").epsilon_exact == before
+        supplement = ledger.supplement(reservation, event(9.0))
+        found = {each.id: each for each in ledger.reservations()}
+        assert [facts["round"] for facts in found[reservation].notes] == [0, 1]
+        assert (found[supplement].supplements, found[supplement].state) == (
+            reservation,
+            RowKind.COMMIT,
+        )
+        assert ledger.spent("shop").epsilon_exact > before
+        with pytest.raises(ReservationError):
+            ledger.void(supplement, "regret")
+        rows = ledger.rows()
+        with pytest.raises(BudgetExhaustedError):
+            ledger.supplement(reservation, event(0.1))
+        for unknown in (
+            lambda: ledger.supplement("f" * 32, event(9.0)),
+            lambda: ledger.supplement(reservation, event(9.0, population="café")),
+            lambda: ledger.note("f" * 32, {"round": 0}),
+        ):
+            with pytest.raises(ReservationError):
+                unknown()
+        assert ledger.rows() == rows
+        ledger.verify()
+
+    def test_voided_reservation_takes_no_note(self, ledger: Ledger) -> None:
+        """What never was has no story."""
+        reservation = ledger.reserve(event())
+        ledger.void(reservation, "nobody came")
+        with pytest.raises(ReservationError):
+            ledger.note(reservation, {"round": 0})
+        with pytest.raises(ReservationError):
+            ledger.supplement(reservation, event(9.0))
 
     def test_many_processes_never_overspend(self, url: str, ledger: Ledger) -> None:
         """The lock is the database's, not the interpreter's."""

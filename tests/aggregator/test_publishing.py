@@ -36,6 +36,7 @@ from models.card import ModelCard
 from models.decoded import DecodedRanker
 from privacy.budget import Budget
 from privacy.events import AssumedPopulation, MechanismName, NoiseSource, ReleaseEvent
+from tests.client_sdk.experience.journeys.conftest import CART
 
 CATALOGUE = sample_catalogue()
 N_ITEMS = len(CATALOGUE.items)
@@ -151,6 +152,71 @@ def test_publisher_learned_release_loads_and_proves_itself(desk: Desk, graph: Ch
     (noted,) = desk.registry.releases()
     assert noted.ledger_rows == (1, 3)
     assert noted.ledger_head == desk.ledger.head()
+
+
+PARTS = {
+    "guardrails.toml": b"version = 1\n[channels.web]\nopt_in = false\nper_day = 9\n"
+    b"[channels.sms]\nper_week = 1\n",
+    "cart.journey.toml": CART.encode(),
+    "cart.content.toml": b"[messages.noted]\nsafe = 'plain'\n"
+    b"[[messages.noted.variants]]\nid = 'plain'\ntext = 'It is in your cart.'\n",
+}
+
+
+def test_publisher_experience_goes_along_with_what_was_learned(
+    desk: Desk, graph: CheckedGraph
+) -> None:
+    """Parts change without the model, the model without the parts; the claim stays its own."""
+    desk.ledger.commit(desk.ledger.reserve(event(1)), 9)
+    first = desk.publisher.publish_learned(
+        learned(event(1)), settings=RankerSettings(), graph=graph, delta=1e-6
+    )
+    with_parts = desk.publisher.publish_experience(PARTS)
+    assert with_parts.journeys == ("cart",)
+    assert with_parts.guarantee == first.guarantee
+    assert with_parts.files[TABLE_FILE] == first.files[TABLE_FILE]
+    installed = install(desk.release(with_parts))
+    assert [one.name for one in installed.programmes] == ["cart"]
+    assert installed.guardrails is not None
+    again = desk.publisher.publish_base()
+    assert again.journeys == ("cart",)
+    assert desk.publisher.publish_experience({}).journeys == ()
+    rows = [each.ledger_rows for each in desk.registry.releases()]
+    assert rows == [(1,), (1,), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cart.journey.toml": CART.replace('to = "bought"', 'to = "x"').encode()}, "line 64: "),
+        ({"cart.journey.toml": CART.replace("cap = 2", "cap = 1").encode()},
+         "cart.journey.toml, line 2: version: expected above 1"),
+        ({"cart.content.toml": b"messages = 3"}, "cart.content.toml, line 1: "),
+        ({"guardrails.toml": b""}, "guardrails.toml, line 1: expected rules"),
+        ({"cart.journey.toml": b"\xff"}, "save it as UTF-8"),
+        ({"model.py": b"print()"}, "expected guardrails.toml, NAME.journey.toml"),
+    ],
+)  # fmt: skip
+def test_publisher_invalid_experience_is_never_published(
+    desk: Desk, changes: dict[str, bytes], said: str
+) -> None:
+    """One error with file, line and remedy; repository and registry stay as they were."""
+    served = desk.publisher.publish_experience(PARTS)
+    with pytest.raises(ValueError, match="expected") as caught:
+        desk.publisher.publish_experience({**PARTS, **changes})
+    assert said in str(caught.value)
+    assert desk.repository.status().manifest == served
+    assert len(desk.registry.releases()) == 1
+
+
+def test_publisher_journey_of_the_apps_own_feature_needs_its_name(desk: Desk) -> None:
+    """What no app has is refused; what this app has, the operator names."""
+    asking = CART.replace('fact = "town", is = "Ulm"', 'feature = "petite_views", at_least = 1')
+    parts = {**PARTS, "cart.journey.toml": asking.encode()}
+    with pytest.raises(ValueError, match="petite_views"):
+        desk.publisher.publish_experience(parts)
+    knowing = replace(desk.publisher, own_features=("petite_views",))
+    assert knowing.publish_experience(parts).journeys == ("cart",)
 
 
 def test_publisher_unbooked_release_is_refused(desk: Desk, graph: CheckedGraph) -> None:

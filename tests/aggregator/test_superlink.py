@@ -310,6 +310,39 @@ def test_registered_node_checks_in_and_leaves(site):
     assert connection.exchange(lambda frame: frame, timeout_s=0.0) == 0
 
 
+def test_node_whose_connection_broke_checks_in_again_at_once(site):
+    """A call that timed out does not lock the node out until the SuperLink has forgotten it."""
+    _, connection = site.enrol()
+
+    def broken():
+        raise httpx.ReadTimeout("slow")
+
+    with pytest.raises(ServerUnreachableError):
+        connection.exchange(lambda frame: frame, timeout_s=0.0, may_stay=broken)
+    assert connection.exchange(lambda frame: frame, timeout_s=0.0) == 0
+
+
+def test_heartbeat_that_times_out_is_sent_again_and_breaks_nothing():
+    """Flower gives a heartbeat five seconds; on a busy server that is no reason to leave."""
+    sent: list[float] = []
+
+    class BusyClient:
+        """Loses the first heartbeat."""
+
+        def SendNodeHeartbeat(self, request):  # noqa: N802 - Flower's name
+            """Time out once."""
+            sent.append(request.heartbeat_interval)
+            if len(sent) == 1:
+                raise httpx.ReadTimeout("slow")
+
+    now_s = [0.0]
+    session = flower_device._Session(BusyClient(), Node(node_id=1), lambda: now_s[0])
+    now_s[0] = flower_device.HEARTBEAT_S
+    for _ in range(3):
+        session.keep_alive()
+    assert len(sent) == 2
+
+
 def test_node_with_an_unregistered_key_is_refused(site):
     """A key that nobody registered gets no session, and the error says what to do."""
     private, _ = generate_key_pairs()

@@ -60,6 +60,21 @@ def test_gathered_noise_std_is_what_the_optimizer_gathers() -> None:
     assert gathered_noise_std(noise_std=0.1, rounds=0) == 0.0
 
 
+def test_gathered_noise_std_of_correlated_rounds_is_that_of_every_noise_applied() -> None:
+    """Each white noise, put through the column and the optimiser alone, adds its own variance."""
+    optimizer = ServerOptimizer(learning_rate=0.7, momentum=0.6)
+    column = np.array([1.0, -0.4, -0.2, -0.1, -0.05])
+    variance = 0.0
+    for start in range(5):
+        state = state_from_factors(np.zeros((1, 1), np.float32))
+        for number in range(5):
+            noise = column[number - start] if number >= start else 0.0
+            state = apply_sum(state, np.full((1, 1), noise, np.float32), optimizer)
+        variance += float(state.factors[0, 0]) ** 2
+    stated = gathered_noise_std(noise_std=0.3, rounds=5, optimizer=optimizer, noise_column=column)
+    assert stated == pytest.approx(0.3 * np.sqrt(variance), rel=1e-5)
+
+
 def test_remove_noise_keeps_signal_and_drops_noise() -> None:
     """A strong direction stays nearly whole, all others become 0; without noise nothing changes."""
     rng = np.random.default_rng(1)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.bandit_population import prior_rows
 from benchmarks.experiments import Cases, area_under_roc, data_folder, split
 from benchmarks.models import main
 
@@ -42,3 +43,13 @@ def test_split_cuts_every_case_into_one_part() -> None:
     assert [len(part) for part in parts] == [30, 10, 10]
     assert sorted(np.concatenate([part.features[:, 0] for part in parts])) == list(range(50))
     assert np.array_equal(parts[2].features, again[2].features)
+
+
+def test_bandit_population_prior_of_others_saves_a_newcomer_regret() -> None:
+    """Rows for no prior and for each ε; more people and a larger ε help, on the same newcomers."""
+    rows = prior_rows(seeds=1, people=(50, 400), newcomers=12)
+    found = {(row["people"], row["epsilon"]): row["regret"] for row in rows}
+    assert list(found) == [(0, None), (50, 2.0), (50, 8.0), (400, 2.0), (400, 8.0)]
+    assert found[400, 8.0] < 0.5 * found[0, None]
+    assert found[400, 8.0] < found[50, 2.0]
+    assert prior_rows(seeds=1, people=(50,), newcomers=12)[1]["regret"] == found[50, 2.0]

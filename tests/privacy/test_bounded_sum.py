@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from client_sdk.wire import Refusal, SparseVector
 from privacy.bounded_sum import MAX_CONTRIBUTIONS, STEPS, BoundedSum, to_lattice
+from privacy.discrete import DiscreteLaplaceMechanism
 from privacy.errors import (
     AlreadyReleasedError,
     ContributionRejectedError,
@@ -221,3 +222,29 @@ class TestBoundedSum:
         assert abs(deviation - 1.5) < error
         assert abs(deviation - 0.75) > error
         assert abs(deviation - 3.0) > error
+
+
+class TestOneEntry:
+    """Sums for a mechanism whose sensitivity is in L1."""
+
+    def test_add_of_two_entries_is_refused_and_changes_nothing(self) -> None:
+        """However short the vector is."""
+        total = BoundedSum(dimension=3, clip_norm=1.0, one_entry=True)
+        total.add(SparseVector.from_dense(np.array([0.0, 7.0, 0.0], np.float32)))
+        total.add(SparseVector.from_dense(np.zeros(3, np.float32)))
+        with pytest.raises(ContributionRejectedError) as caught:
+            total.add(SparseVector.from_dense(np.array([0.1, 0.0, 0.1], np.float32)))
+        assert caught.value.reason is Refusal.WRONG_SHAPE
+        assert total.count == 2
+        assert total.release(UnsafeNoNoise()).tolist() == [0.0, 1.0, 0.0]
+
+    def test_release_by_laplace_needs_one_entry_a_person(self) -> None:
+        """Fails closed: the sum is still there for a mechanism that fits."""
+        laplace = DiscreteLaplaceMechanism(noise_multiplier=1e-9)
+        total = BoundedSum(dimension=2, clip_norm=1.0)
+        total.add(SparseVector.from_dense(np.array([0.6, 0.6], np.float32)))
+        with pytest.raises(ValueError, match="one entry a person"):
+            total.release(laplace)
+        narrow = BoundedSum(dimension=2, clip_norm=1.0, one_entry=True)
+        narrow.add(SparseVector.from_dense(np.array([0.0, 1.0], np.float32)))
+        assert narrow.release(laplace) == pytest.approx([0.0, 1.0], abs=1e-6)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client_sdk.wire import TaskKind
+from client_sdk.wire import Purpose, TaskKind
 from privacy.accounting import epsilon_gaussian
-from privacy.budget import Budget, Scope, admits, scope_of
+from privacy.budget import EACH_WINDOW, Budget, Scope, ScopeLimit, admits, scope_of
 from privacy.events import AssumedPopulation, MechanismName, NoiseSource, ReleaseEvent
 from privacy.gaussian import noise_multiplier_for, noise_multipliers_for
 
@@ -102,6 +102,91 @@ class TestAdmits:
         """Mixing scopes would make either claim false."""
         with pytest.raises(ValueError, match="scope"):
             admits(budget=BUDGET, past=[event(**changes)], new=event())
+
+
+SMALL = Budget(epsilon=0.5, delta=1e-6)
+WHOLE_OF_SMALL = noise_multiplier_for(epsilon=0.5, delta=1e-6)
+
+
+class TestLimits:
+    """Limits inside a total."""
+
+    @pytest.mark.parametrize(
+        ("limit", "other"),
+        [
+            ({"purpose": Purpose.STATISTICS}, {"kind": TaskKind.ITEM_TRAINING}),
+            ({"window": "2026-Q4"}, {"window": "2027-Q1"}),
+            ({"window": EACH_WINDOW}, {"window": "2027-Q1"}),
+            ({"purpose": Purpose.STATISTICS, "window": "2026-Q4"}, {"window": "2027-Q1"}),
+        ],
+    )
+    def test_limit_holds_for_what_it_covers_and_for_nothing_else(
+        self, limit: dict[str, Any], other: dict[str, Any]
+    ) -> None:
+        """Exactly on it is admitted, one drop more is not, and others pass."""
+        limits = [ScopeLimit(population="shop", budget=SMALL, **limit)]
+        first = event(WHOLE_OF_SMALL, window="2026-Q4")
+        assert admits(budget=BUDGET, past=[], new=first, limits=limits).admitted
+        drop = event(100.0, window="2026-Q4")
+        refused = admits(budget=BUDGET, past=[first], new=drop, limits=limits)
+        assert not refused.admitted
+        assert limits[0].name in refused.reason
+        elsewhere = event(WHOLE_OF_SMALL, **{"window": "2026-Q4", **other})
+        assert admits(budget=BUDGET, past=[first], new=elsewhere, limits=limits).admitted
+
+    def test_limit_above_the_total_does_not_raise_it(self) -> None:
+        """Limits never add to the total."""
+        limits = [
+            ScopeLimit(
+                population="shop", budget=Budget(epsilon=99.0, delta=1e-6), window=EACH_WINDOW
+            )
+        ]
+        whole = noise_multiplier_for(epsilon=2.0, delta=1e-6)
+        past = [event(whole, window="2026-Q4")]
+        verdict = admits(
+            budget=BUDGET, past=past, new=event(whole, window="2027-Q1"), limits=limits
+        )
+        assert not verdict.admitted
+        assert "budget of shop is" in verdict.reason
+
+    def test_limit_of_another_population_does_not_look(self) -> None:
+        """Somebody else's limit is not ours."""
+        limits = [ScopeLimit(population="bank", budget=Budget(epsilon=1e-6, delta=1e-9))]
+        assert admits(budget=BUDGET, past=[], new=event(), limits=limits).admitted
+
+    @settings(max_examples=40)
+    @given(
+        asked=st.lists(
+            st.tuples(
+                st.floats(2.0, 60.0),
+                st.sampled_from([TaskKind.ITEM_COUNTS, TaskKind.ITEM_TRAINING]),
+                st.sampled_from(["a", "b"]),
+            ),
+            max_size=15,
+        )
+    )
+    def test_no_scope_is_ever_overspent(self, asked: list[tuple[float, TaskKind, str]]) -> None:
+        """Whatever is asked for: each purpose and window, and the total, stay inside."""
+        limits = [
+            ScopeLimit(population="shop", budget=SMALL, purpose=Purpose.TRAIN),
+            ScopeLimit(population="shop", budget=SMALL, window=EACH_WINDOW),
+        ]
+        past: list[ReleaseEvent] = []
+        for sigma, kind, window in asked:
+            new = event(sigma, kind=kind, window=window)
+            if admits(budget=BUDGET, past=past, new=new, limits=limits).admitted:
+                past.append(new)
+        groups = [[e for e in past if e.purpose is Purpose.TRAIN]]
+        groups += [[e for e in past if e.window == window] for window in ("a", "b")]
+        for group in groups:
+            assert epsilon_gaussian(group, 1e-6) <= SMALL.epsilon
+        assert epsilon_gaussian(past, 1e-6) <= BUDGET.epsilon
+
+    @pytest.mark.parametrize("changes", [{"population": ""}, {"window": ""}])
+    def test_limit_without_a_name_is_refused(self, changes: dict[str, str]) -> None:
+        """An empty label would silently cover nothing."""
+        with pytest.raises(ValueError, match="names a population"):
+            ScopeLimit(**{"population": "shop", "budget": SMALL, **changes})  # type: ignore[arg-type]
 
 
 class TestScope:

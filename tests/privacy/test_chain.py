@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,8 +38,6 @@ EVENT = ReleaseEvent(
 
 def event_body() -> dict[str, Any]:
     """The body of a reservation."""
-    import json
-
     return {"event": json.loads(EVENT.to_json()), "budget": {"epsilon": 2.0, "delta": 1e-6}}
 
 
@@ -47,6 +47,7 @@ def chain(*steps: tuple[RowKind, str]) -> list[LedgerRow]:
         RowKind.RESERVE: event_body(),
         RowKind.COMMIT: {"accepted": 3},
         RowKind.VOID: {"reason": "quorum"},
+        RowKind.NOTE: {"round": 7},
     }
     rows: list[LedgerRow] = []
     for at_ms, (kind, reservation) in enumerate(steps):
@@ -55,6 +56,11 @@ def chain(*steps: tuple[RowKind, str]) -> list[LedgerRow]:
         )
     return rows
 
+
+# What the code of version 0.1.0 wrote for `EVENT`: a reservation and its commit.
+FIRST_VERSION = json.loads(
+    (Path(__file__).parent / "oracles" / "ledger_rows_0.1.0.json").read_text(encoding="utf-8")
+)
 
 ROWS = chain(
     (RowKind.RESERVE, "a"),
@@ -146,9 +152,39 @@ class TestReservations:
         assert (found["a"].accepted, found["a"].row, found["a"].event) == (3, 1, EVENT)
         assert found["c"].accepted is None
 
+    def test_notes_are_kept_in_order_and_change_nothing(self) -> None:
+        """Before and after the commit; the state is that of the settling row."""
+        rows = chain(
+            (RowKind.RESERVE, "a"),
+            (RowKind.NOTE, "a"),
+            (RowKind.COMMIT, "a"),
+            (RowKind.NOTE, "a"),
+        )
+        (found,) = reservations_of(rows)
+        assert found.notes == ({"round": 7}, {"round": 7})
+        assert (found.state, found.accepted, found.supplements) == (RowKind.COMMIT, 3, None)
+
+    def test_supplement_names_what_it_supplements(self) -> None:
+        """An auditor can tell a second price from a second release."""
+        body = {**event_body(), "supplements": "a"}
+        rows = chain((RowKind.RESERVE, "a"))
+        rows.append(next_row(rows, kind=RowKind.RESERVE, reservation="b", at_ms=9, body=body))
+        assert [each.supplements for each in reservations_of(rows)] == [None, "a"]
+
+    def test_chain_written_by_the_first_version_still_reads(self) -> None:
+        """Bytes of version 0.1.0, with its event of version 1: same hashes, same meaning."""
+        rows = [LedgerRow(**values) for values in FIRST_VERSION]
+        assert verify_chain(rows).seq == 2
+        (found,) = reservations_of(rows)
+        assert (found.state, found.accepted, found.notes) == (RowKind.COMMIT, 3, ())
+        assert (found.event.noise_multiplier, found.event.population) == (9.0, "shop")
+        assert (found.event.window, found.event.factorisation) == ("all time", None)
+
     @pytest.mark.parametrize(
         "steps",
         [
+            [(RowKind.NOTE, "a")],
+            [(RowKind.RESERVE, "a"), (RowKind.VOID, "a"), (RowKind.NOTE, "a")],
             [(RowKind.COMMIT, "a")],
             [(RowKind.VOID, "a")],
             [(RowKind.RESERVE, "a"), (RowKind.RESERVE, "a")],

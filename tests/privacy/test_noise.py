@@ -13,10 +13,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from privacy.events import NoiseSource
-from privacy.noise import TAIL_SIGMA, GaussianNoise, _box_muller, normals_from_key
+from privacy.noise import (
+    CHUNK,
+    TAIL_SIGMA,
+    GaussianNoise,
+    NormalStream,
+    _box_muller,
+    normals_from_key,
+)
 
 KEY = bytes(range(32))
-CHUNK_PAIRS = 8192
+CHUNK_PAIRS = CHUNK // 2
 
 
 def words_by_hand(key: bytes, blocks: int, first: int = 0) -> list[int]:
@@ -67,9 +74,58 @@ class TestNormalsFromKey:
     def test_extreme_words_give_the_stated_tail_and_zero(self) -> None:
         """The smallest uniform is 2^-53, never 0: its logarithm is finite. The largest is 1."""
         normals = np.empty(4)
-        _box_muller(np.array([0, 2**64 - 1, 0, 0], np.uint64), out=normals)
+        words = np.array([0, 2**64 - 1, 0, 0], np.uint64)
+        _box_muller(words, out=normals, work=np.empty((3, 2)))
         assert normals.tolist() == [TAIL_SIGMA, 0.0, 0.0, 0.0]
         assert pytest.approx(8.5716, abs=1e-3) == TAIL_SIGMA
+
+    @pytest.mark.parametrize("turn", [0.25, 0.5, 0.75, 0.5 + 2.0**-53, 1 - 2.0**-53])
+    def test_angles_where_a_tangent_is_steep_are_exact(self, turn: float) -> None:
+        """At half a turn the tangent of the half angle is 1.6e16: the cosine is -1 all the same."""
+        normals = np.empty(2)
+        words = np.array([0, int(turn * 2.0**53) << 11], np.uint64)
+        _box_muller(words, out=normals, work=np.empty((3, 1)))
+        angle = 2 * math.pi * turn
+        expected = [TAIL_SIGMA * math.cos(angle), TAIL_SIGMA * math.sin(angle)]
+        np.testing.assert_allclose(normals, expected, rtol=0, atol=1e-14)
+
+
+class TestNormalStream:
+    """Chunks of streams, in any order."""
+
+    def test_stream_is_the_upper_half_of_the_counter(self) -> None:
+        """So two rounds of one key never use the same block of AES."""
+        for stream in (1, 7, 2**64 - 1):
+            got = normals_from_key(KEY, 2, stream=stream)
+            radius_word, angle_word = (w >> 11 for w in words_by_hand(KEY, 1, first=stream << 64))
+            radius = math.sqrt(-2 * math.log((radius_word + 1) * 2.0**-53))
+            angle = 2 * math.pi * angle_word * 2.0**-53
+            expected = [radius * math.cos(angle), radius * math.sin(angle)]
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+
+    def test_chunks_made_in_any_order_are_the_same(self) -> None:
+        """Each depends on its place alone, so threads could share the work."""
+        count = 3 * CHUNK + 5
+        expected = normals_from_key(KEY, count, stream=3)
+        source = NormalStream(KEY, stream=3)
+        got = np.empty(count)
+        for start in (3 * CHUNK, CHUNK, 0, 2 * CHUNK, CHUNK):
+            source.fill(got[start : start + CHUNK], start=start)
+        np.testing.assert_array_equal(got, expected)
+
+    @pytest.mark.parametrize(("size", "start"), [(2, 1), (0, 0), (CHUNK + 1, 0)])
+    def test_chunk_off_the_grid_is_refused(self, size: int, start: int) -> None:
+        """It would share blocks with its neighbour."""
+        with pytest.raises(ValueError, match="chunks"):
+            NormalStream(KEY).fill(np.empty(size), start=start)
+
+    def test_key_or_stream_that_is_none_is_refused(self) -> None:
+        """A short key is a weak one; a stream has 64 bits."""
+        with pytest.raises(ValueError, match="32 bytes"):
+            NormalStream(bytes(16))
+        for stream in (-1, 2**64):
+            with pytest.raises(ValueError, match="64 bits"):
+                NormalStream(KEY, stream=stream)
 
 
 class TestStatistics:
