@@ -298,8 +298,12 @@ class _Experiment:
             return learn_item_training(
                 campaign,
                 start=self._start(seed),
-                recipe=TrainingRecipe(rounds=self.settings.rounds, seed=seed << 20),
-                cohort_of=lambda number: self._draw_cohort(seed, number),
+                recipe=TrainingRecipe(
+                    rounds=self.settings.rounds,
+                    seed=seed << 20,
+                    min_separation=self._people // self._cohort,
+                ),
+                cohort_of=lambda number: self._turn(seed, number),
             )
         return learn_item_statistics(
             campaign,
@@ -377,6 +381,15 @@ class _Experiment:
         rng = np.random.default_rng((seed, number))
         chosen = rng.choice(self._people, self._cohort, replace=False)
         return [int(person) + 1 for person in np.sort(chosen)]
+
+    def _turn(self, seed: int, number: int) -> Sequence[int]:
+        """Give a round of training its cohort: people take turns, in an order drawn once.
+
+        So nobody is in two rounds that are closer than ``people // cohort``.
+        """
+        order = np.random.default_rng((seed, self._people)).permutation(self._people)
+        turn = (number * self._cohort + np.arange(self._cohort)) % self._people
+        return [int(person) + 1 for person in np.sort(order[turn])]
 
     def _judge(self, arm: str, scorer: Any, targets: Targets) -> None:
         self.findings.metrics.setdefault(arm, []).append(measure(scorer, self.split, targets))

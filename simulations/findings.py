@@ -19,7 +19,7 @@ AS_IS: Final = "-as-is"
 """Ends the name of an arm whose noise is for the people there are."""
 
 _MECHANISM: Final = (
-    "Gaussian noise on each clipped sum (sensitivity 1, the clip norm); ε over all "
+    "Gaussian noise on each clipped sum, and on all rounds of a training run together; ε over all "
     "releases of an arm by a PLD accountant; seeded noise, as this is a simulation"
 )
 

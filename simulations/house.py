@@ -21,8 +21,11 @@ from aggregator.ledger import Ledger
 from aggregator.publishing import Publisher
 from aggregator.registry import ReleaseRegistry
 from aggregator.repository import Repository
+from aggregator.run_keys import FileNoiseKeys
+from aggregator.run_store import RunStore
 from aggregator.server import create_app, listen, make_server
 from aggregator.strategy import BoundedSumStrategy, Progress, ReleaseLedger
+from aggregator.training_run import TrainingRuns
 from client_sdk.errors import ServerUnreachableError
 from client_sdk.keys import DeviceKey
 from client_sdk.wire import DEFAULT_POLICY, Catalogue, ConsentPolicy
@@ -79,6 +82,8 @@ class House:
         self.repository = Repository.init(directory / "repository")
         self.ledger = Ledger(database, budgets)
         self.registry = ReleaseRegistry(database)
+        self.run_store = RunStore(database)
+        self._noise_keys = FileNoiseKeys(directory / "noise-keys")
         self.publisher = Publisher(
             repository=self.repository,
             registry=self.registry,
@@ -102,6 +107,7 @@ class House:
         self._server.stop()
         self.ledger.close()
         self.registry.close()
+        self.run_store.close()
 
     @property
     def url(self) -> str:
@@ -158,6 +164,7 @@ class House:
             report_goal=report_goal,
             quorum=quorum,
             privacy=privacy,
+            runs=TrainingRuns(ledger=self.ledger, store=self.run_store, keys=self._noise_keys),
             clock=self._clock,
         )
 

@@ -36,6 +36,7 @@ from client_sdk.intelligence import (
     RankerTable,
     statistics_vector,
 )
+from models.item_prior import ItemPrior, PriorSettings
 from models.item_statistics import (
     StatisticsSettings,
     decode_item_statistics,
@@ -44,6 +45,7 @@ from models.item_statistics import (
 )
 from privacy.gaussian import noise_multipliers_for
 from simulations.arms import Arms
+from simulations.attributes import catalogue_attributes
 from simulations.data.bundled import load_bundled
 from simulations.evaluation.arms import popularity
 from simulations.evaluation.metrics import Measured, Scorer, measure, summarise
@@ -58,6 +60,9 @@ COUNTS_SHARE: Final = 0.1
 """The part of rho that the release of item counts gets; chosen here."""
 DEFAULT_RANKER: Final = RankerSettings()
 DEFAULT_STATISTICS: Final = StatisticsSettings()
+# With attributes in the decoder, for the sample's own size; chosen here.
+AS_IS_STATISTICS: Final = StatisticsSettings(ridge_edges=2.0)
+AS_IS_PRIOR: Final = PriorSettings(added=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,7 @@ class Release:
         top_items: K; None for `suggest_top_items`.
         counts_share: of rho.
         statistics: how the sum is decoded.
+        prior: how far the catalogue's attributes are believed by the decoder; None for not at all.
         ranker: the settings that the release carries.
         consenting: share of the people who take part.
     """
@@ -79,6 +85,7 @@ class Release:
     top_items: int | None = None
     counts_share: float = COUNTS_SHARE
     statistics: StatisticsSettings = DEFAULT_STATISTICS
+    prior: PriorSettings | None = None
     ranker: RankerSettings = DEFAULT_RANKER
     consenting: float = CONSENTING
 
@@ -110,6 +117,10 @@ class Bench:
         """One a person, as that person's device would hold it when asked."""
         return self.arms.histories
 
+    def prior(self, settings: PriorSettings) -> ItemPrior:
+        """What the catalogue says, believed so far."""
+        return ItemPrior(attributes=catalogue_attributes(self.arms.catalogue), settings=settings)
+
     @property
     def n_items(self) -> int:
         """The size of the catalogue."""
@@ -126,7 +137,10 @@ def learn(bench: Bench, release: Release, *, seed: int) -> RankerTable:
     counts = _stack(histories, bench.n_items, weighting="binary").sum(axis=0)
     counts += rng.standard_normal(bench.n_items) * count_std
     size = release.top_items or suggest_top_items(
-        people=len(histories), noise_std=gram_std, n_items=bench.n_items
+        people=len(histories),
+        noise_std=gram_std,
+        n_items=bench.n_items,
+        prior=release.prior is not None,
     )
     top = select_top_items(counts, size)
     vectors = _stack(
@@ -145,6 +159,7 @@ def learn(bench: Bench, release: Release, *, seed: int) -> RankerTable:
         noise_std=gram_std,
         noisy_counts=counts,
         settings=release.statistics,
+        prior=None if release.prior is None else bench.prior(release.prior),
     )
     return RankerTable(**vars(decoded), settings=release.ranker)
 
@@ -224,6 +239,22 @@ def grid(default: Release) -> Iterable[tuple[str, Release]]:
         "counts_share": (0.03, 0.1, 0.3),
         "top_items": (100, 200, 400),
     }
+    for edges, added, penalty in (
+        (0.5, 0.0, 0.4),
+        (2.0, 0.0, 0.4),
+        (2.0, 0.2, 0.4),
+        (2.0, 0.0, 0.8),
+    ):
+        statistics = StatisticsSettings(ridge_edges=edges)
+        for base, note in ((default, ""), (_as_is(default), "as is: ")):
+            yield (
+                f"{note}attributes, ridge_edges {edges}, added {added}, penalty_edges {penalty}",
+                replace(
+                    base,
+                    statistics=statistics,
+                    prior=PriorSettings(added=added, penalty_edges=penalty),
+                ),
+            )
     for base, values, note in ((default, single, ""), (_as_is(default), as_is, "as is: ")):
         for name, tried in values.items():
             for value in tried:

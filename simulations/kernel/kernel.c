@@ -13,8 +13,8 @@
       instruction set gives the same bits.
    5. Nothing is allocated here but one workspace a call; nothing is kept between calls.
 
-   `simulations.kernel.library` compiles this file and describes its arguments. Tests hold each
-   function against the device's own code, person by person. */
+   `simulations.kernel.compiled` compiles this file, `library` describes its arguments. Tests hold
+   each function against the device's own code, person by person. */
 
 #include <math.h>
 #include <stdint.h>
@@ -22,7 +22,6 @@
 #include <string.h>
 
 #define STEPS 1073741824.0 /* 2^30, as in privacy.bounded_sum */
-#define STEPS_SQUARED (((int64_t)1) << 60)
 /* Rounding may leave a contribution a little above the bound: it is shrunk, a few times at most. */
 #define SHRINK (1.0f - 0x1p-21f)
 #define TRIES 8
@@ -43,6 +42,8 @@ typedef struct {
 /* One bounded sum that is being added up. */
 typedef struct {
   double clip_norm;
+  double keep;     /* the part of the clip norm that the update may have; 1 but for fit counts */
+  int64_t limit;   /* largest sum of squared steps of one update: keep^2 STEPS^2 or less */
   int64_t *sum;    /* lattice steps, one for each entry */
   double *norms;   /* [people asked] norm before clipping */
   uint8_t *status; /* [people asked] DONE, NOTHING_TO_SEND or NOT_FINITE */
@@ -129,8 +130,8 @@ INLINE int64_t add_steps(const float *values, int count, float scale, int64_t *s
 }
 
 /* ``scale`` with which a contribution of this norm is clipped and put on the lattice. */
-INLINE float scale_for(double norm, double clip_norm) {
-  return (float)(STEPS / (norm > clip_norm ? norm : clip_norm));
+INLINE float scale_for(double norm, const Sum *out) {
+  return (float)(out->keep * STEPS / (norm > out->clip_norm ? norm : out->clip_norm));
 }
 
 /* ---- The private vector --------------------------------------------------------------------- */
@@ -299,8 +300,7 @@ INLINE int64_t add_person(const ItemTraining *task, const Workspace *work, int64
 }
 
 INLINE int train_person(const ItemTraining *task, const People *people, int64_t person,
-                        const int rank, double clip_norm, Workspace *work, int64_t *sum,
-                        double *norm_out) {
+                        const int rank, const Sum *out, Workspace *work, double *norm_out) {
   const int64_t start = people->offsets[person], held = people->offsets[person + 1] - start;
   const int32_t *items = people->items + start;
   const int64_t first = task->positive_offsets[person];
@@ -360,10 +360,10 @@ INLINE int train_person(const ItemTraining *task, const People *people, int64_t 
   const double norm = sqrt(task->by_rows ? squares : squares * squares_of(u, rank));
   *norm_out = norm;
   if (!isfinite(norm)) return NOT_FINITE;
-  float scale = scale_for(norm, clip_norm);
+  float scale = scale_for(norm, out);
   for (int tries = 0; tries < TRIES; tries++, scale *= SHRINK) {
-    if (add_person(task, work, touched, u, rank, scale, sum, 1) <= STEPS_SQUARED) return DONE;
-    add_person(task, work, touched, u, rank, scale, sum, -1);
+    if (add_person(task, work, touched, u, rank, scale, out->sum, 1) <= out->limit) return DONE;
+    add_person(task, work, touched, u, rank, scale, out->sum, -1);
   }
   return NOT_FINITE;
 }
@@ -414,10 +414,10 @@ int homebody_item_training(const ItemTraining *task, const People *people, const
     double *norm = out->norms + at;
     int status;
     switch (rank) { /* known ranks unroll */
-      case 16: status = train_person(task, people, asked[at], 16, out->clip_norm, &work, out->sum, norm); break;
-      case 32: status = train_person(task, people, asked[at], 32, out->clip_norm, &work, out->sum, norm); break;
-      case 64: status = train_person(task, people, asked[at], 64, out->clip_norm, &work, out->sum, norm); break;
-      default: status = train_person(task, people, asked[at], rank, out->clip_norm, &work, out->sum, norm);
+      case 16: status = train_person(task, people, asked[at], 16, out, &work, norm); break;
+      case 32: status = train_person(task, people, asked[at], 32, out, &work, norm); break;
+      case 64: status = train_person(task, people, asked[at], 64, out, &work, norm); break;
+      default: status = train_person(task, people, asked[at], rank, out, &work, norm);
     }
     out->status[at] = (uint8_t)status;
   }
@@ -428,12 +428,12 @@ int homebody_item_training(const ItemTraining *task, const People *people, const
 /* ---- One-shot statistics --------------------------------------------------------------------- */
 
 /* Adds entries at their places, clipped; the same as add_person for a vector that is not rows. */
-INLINE int add_entries(const float *values, const int64_t *places, int64_t count, double clip_norm,
-                       int64_t *sum, double *norm_out) {
+INLINE int add_entries(const float *values, const int64_t *places, int64_t count, const Sum *out,
+                       double *norm_out) {
   const double norm = sqrt(squares_of(values, count));
   *norm_out = norm;
   if (!isfinite(norm)) return NOT_FINITE;
-  float scale = scale_for(norm, clip_norm);
+  float scale = scale_for(norm, out);
   for (int tries = 0;; tries++, scale *= SHRINK) {
     int64_t squares = 0;
     if (tries == TRIES) return NOT_FINITE;
@@ -441,9 +441,9 @@ INLINE int add_entries(const float *values, const int64_t *places, int64_t count
       int64_t step = (int32_t)(values[at] * scale);
       squares += step * step;
     }
-    if (squares <= STEPS_SQUARED) break;
+    if (squares <= out->limit) break;
   }
-  for (int64_t at = 0; at < count; at++) sum[places[at]] += (int32_t)(values[at] * scale);
+  for (int64_t at = 0; at < count; at++) out->sum[places[at]] += (int32_t)(values[at] * scale);
   return DONE;
 }
 
@@ -467,8 +467,8 @@ int homebody_item_counts(const People *people, const Sum *out, const int64_t *as
     out->status[at] = NOTHING_TO_SEND;
     if (!count) continue;
     for (int64_t entry = 0; entry < count; entry++) places[entry] = people->items[start + entry];
-    out->status[at] = (uint8_t)add_entries(people->weights + start, places, count, out->clip_norm,
-                                           out->sum, out->norms + at);
+    out->status[at] = (uint8_t)add_entries(people->weights + start, places, count, out,
+                                           out->norms + at);
   }
   free(places);
   return DONE;
@@ -503,7 +503,27 @@ int homebody_item_statistics(const People *people, const Sum *out, int64_t top_i
       }
     }
     out->status[at] =
-        (uint8_t)add_entries(values, places, used, out->clip_norm, out->sum, out->norms + at);
+        (uint8_t)add_entries(values, places, used, out, out->norms + at);
+  }
+  free(memory);
+  return DONE;
+}
+
+/* ---- Evaluation ------------------------------------------------------------------------------ */
+
+/* The private vectors of `asked` under a table, which a simulation may see and a server never.
+   vectors: float32[asked, rank]; zeros for an empty history. */
+int homebody_private_vectors(const float *factors, int32_t rank, double ridge, const People *people,
+                             const int64_t *asked, int64_t n_asked, float *vectors) {
+  if (rank < 1 || rank > MAX_RANK) return BAD_ARGUMENT;
+  double *memory = malloc(sizeof(double) * ((int64_t)rank * rank + rank));
+  if (!memory) return NO_MEMORY;
+  memset(vectors, 0, sizeof(float) * rank * n_asked);
+  for (int64_t at = 0; at < n_asked; at++) {
+    int64_t start = people->offsets[asked[at]], held = people->offsets[asked[at] + 1] - start;
+    if (!held) continue;
+    private_vector(factors, people->items + start, people->weights + start, held, rank, ridge,
+                   memory, memory + (int64_t)rank * rank, vectors + at * rank);
   }
   free(memory);
   return DONE;

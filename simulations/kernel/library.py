@@ -1,44 +1,19 @@
-"""The C file beside this one, compiled once for this machine and called on numpy arrays.
-
-It is compiled on first use with the system's C compiler (``$CC``, else ``cc``) and kept in the
-user's cache folder under a name made of the source, the compiler and the machine, so that a change
-of any of them compiles anew. Where there is no compiler the error says so, and the engine
-``devices`` does the same work without one.
-
-Numba was tried first: its inner loops are 4 to 8 times slower here, because LLVM cannot know that
-the rows don't overlap.
-"""
+"""The functions of `simulations.kernel.compiled`, called on numpy arrays."""
 
 from __future__ import annotations
 
 import ctypes
-import functools
-import hashlib
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
+import math
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-SOURCE: Final = Path(__file__).with_name("kernel.c")
-_FLAGS: Final = (
-    *("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC"),
-    # Results must not depend on the instruction set: no fused multiply-add, no reordering.
-    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
-)
-_COMPILE_TIMEOUT_S: Final = 120
+from simulations.kernel.compiled import load
 
-
-class KernelUnavailableError(RuntimeError):
-    """There is no compiled kernel, and none could be made; the message says what to do."""
+_STEPS: Final = 2**30
 
 
 class Status(IntEnum):
@@ -60,6 +35,8 @@ class _People(ctypes.Structure):
 class _Sum(ctypes.Structure):
     _fields_ = [
         ("clip_norm", ctypes.c_double),
+        ("keep", ctypes.c_double),
+        ("limit", ctypes.c_int64),
         ("sum", ctypes.c_void_p),
         ("norms", ctypes.c_void_p),
         ("status", ctypes.c_void_p),
@@ -164,7 +141,13 @@ class ItemTraining:
 
 
 def train_items(
-    people: Rows, task: ItemTraining, asked: NDArray[np.int64], *, clip_norm: float
+    people: Rows,
+    task: ItemTraining,
+    asked: NDArray[np.int64],
+    *,
+    clip_norm: float,
+    count_share: float = 0.0,
+    into: NDArray[np.int64] | None = None,
 ) -> Contributions:
     """Give the lattice sum of the asked people's clipped item training updates.
 
@@ -173,6 +156,9 @@ def train_items(
         task: What is asked.
         asked: int64[m], people by number; one that is named twice contributes twice.
         clip_norm: L2 bound of one contribution.
+        count_share: The share q of the squared norm that is left for the entry that counts fits;
+            the update is scaled by √(1-q), the entry itself is the caller's (`fit_entry`).
+        into: int64[n_items x rank], added to; by default a new sum.
 
     Raises:
         KernelUnavailableError: no compiler.
@@ -202,20 +188,34 @@ def train_items(
         asked,
         dimension=n_items * rank,
         clip_norm=clip_norm,
+        count_share=count_share,
+        into=into,
         before=(ctypes.byref(described),),
     )
 
 
 def count_items(
-    people: Rows, asked: NDArray[np.int64], *, n_items: int, clip_norm: float
+    people: Rows,
+    asked: NDArray[np.int64],
+    *,
+    n_items: int,
+    clip_norm: float,
+    into: NDArray[np.int64] | None = None,
 ) -> Contributions:
     """Give the lattice sum of the asked people's history vectors: int64[n_items]."""
     _check_asked(people, asked, n_items)
-    return _run("homebody_item_counts", people, asked, dimension=n_items, clip_norm=clip_norm)
+    return _run(
+        "homebody_item_counts", people, asked, dimension=n_items, clip_norm=clip_norm, into=into
+    )
 
 
 def item_statistics(
-    people: Rows, asked: NDArray[np.int64], *, top_items: int, clip_norm: float
+    people: Rows,
+    asked: NDArray[np.int64],
+    *,
+    top_items: int,
+    clip_norm: float,
+    into: NDArray[np.int64] | None = None,
 ) -> Contributions:
     """Give the lattice sum of the asked people's packed x x'.
 
@@ -224,6 +224,7 @@ def item_statistics(
         asked: int64[m], people by number.
         top_items: K.
         clip_norm: L2 bound of one contribution.
+        into: int64[K (K + 1) / 2], added to; by default a new sum.
 
     Returns:
         A sum of K (K + 1) / 2 entries, in the order of ``numpy.triu_indices``.
@@ -235,8 +236,55 @@ def item_statistics(
         asked,
         dimension=top_items * (top_items + 1) // 2,
         clip_norm=clip_norm,
+        into=into,
         after_sum=(ctypes.c_int64(top_items),),
     )
+
+
+def fit_entry(count_share: float) -> int:
+    """Give the lattice steps of the entry that counts fits: √q of a clip norm, towards zero.
+
+    >>> fit_entry(0.25) == 2**29
+    True
+    """
+    return int(math.sqrt(count_share) * _STEPS)
+
+
+def private_vectors(
+    people: Rows, asked: NDArray[np.int64], *, factors: NDArray[np.float32], ridge: float
+) -> NDArray[np.float32]:
+    """Solve the private vectors of the asked people, to judge a table in a simulation.
+
+    Args:
+        people: Their histories; items below the table's number of rows.
+        asked: int64[m], people by number.
+        factors: float32[n_items, rank], the table.
+        ridge: > 0.
+
+    Returns:
+        float32[m, rank]; zeros for an empty history.
+    """
+    n_items, rank = factors.shape
+    _check_asked(people, asked, n_items)
+    _check("factors", factors.reshape(-1), np.float32)
+    vectors = np.zeros((len(asked), rank), np.float32)
+    rows = _People(
+        offsets=_pointer(people.offsets),
+        items=_pointer(people.items),
+        weights=_pointer(people.weights),
+    )
+    code = load().homebody_private_vectors(
+        ctypes.c_void_p(_pointer(factors)),
+        ctypes.c_int32(rank),
+        ctypes.c_double(ridge),
+        ctypes.byref(rows),
+        ctypes.c_void_p(_pointer(asked)),
+        ctypes.c_int64(len(asked)),
+        ctypes.c_void_p(_pointer(vectors)),
+    )
+    if code != 0:
+        raise ValueError("no room, or a rank outside 1 to 1024")
+    return vectors
 
 
 def _run(
@@ -246,12 +294,20 @@ def _run(
     *,
     dimension: int,
     clip_norm: float,
+    count_share: float = 0.0,
+    into: NDArray[np.int64] | None = None,
     before: tuple[Any, ...] = (),
     after_sum: tuple[Any, ...] = (),
 ) -> Contributions:
     """Call one function of the library; ctypes lets other Python threads run meanwhile."""
+    if into is not None:
+        _check("into", into, np.int64)
+        if len(into) != dimension:
+            raise ValueError(f"into has {len(into)} entries, expected {dimension}")
+    if not 0.0 <= count_share < 1.0:
+        raise ValueError(f"count_share must lie in [0, 1); got {count_share}")
     found = Contributions(
-        sum=np.zeros(dimension, np.int64),
+        sum=np.zeros(dimension, np.int64) if into is None else into,
         norms=np.zeros(len(asked), np.float64),
         status=np.zeros(len(asked), np.uint8),
     )
@@ -262,6 +318,8 @@ def _run(
     )
     out = _Sum(
         clip_norm=clip_norm,
+        keep=math.sqrt(1.0 - count_share),
+        limit=_STEPS * _STEPS - fit_entry(count_share) ** 2,
         sum=_pointer(found.sum),
         norms=_pointer(found.norms),
         status=_pointer(found.status),
@@ -279,78 +337,6 @@ def _run(
     if code != 0:
         raise ValueError("steps, negatives and rank must be at least 1, rank at most 1024")
     return found
-
-
-@functools.cache
-def load() -> ctypes.CDLL:
-    """Return the compiled library, compiling it where this machine has none yet.
-
-    Raises:
-        KernelUnavailableError: no compiler, or it failed.
-    """
-    source = SOURCE.read_bytes()
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    found = shutil.which(compiler[0]) if compiler else None
-    if found is None:
-        raise KernelUnavailableError(
-            "the kernel engine needs a C compiler (Debian: apt install gcc; macOS: xcode-select "
-            "--install; or set CC); --engine devices does the same without one, more slowly"
-        )
-    name = hashlib.sha256(
-        b"\0".join([source, " ".join([found, *compiler[1:], *_FLAGS]).encode(), _machine()])
-    ).hexdigest()[:32]
-    folder = _cache_folder()
-    library = folder / f"kernel-{name}.so"
-    if not library.exists():
-        _compile([found, *compiler[1:]], library)
-    try:
-        return ctypes.CDLL(str(library))
-    except OSError as error:
-        library.unlink(missing_ok=True)
-        raise KernelUnavailableError(f"the compiled kernel can't be loaded: {error}") from error
-
-
-def _compile(compiler: list[str], library: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / "kernel.so"
-        command = [*compiler, *_FLAGS, str(SOURCE), "-o", str(made), "-lm"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=_COMPILE_TIMEOUT_S
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise KernelUnavailableError(f"{compiler[0]} did not run: {error}") from error
-        if done.returncode != 0:
-            first = (done.stderr.strip().splitlines() or ["no message"])[0]
-            raise KernelUnavailableError(f"{compiler[0]} failed on the kernel: {first}")
-        # Another process may be doing the same: both files are right, and the move is atomic.
-        made.replace(library)
-
-
-def _cache_folder() -> Path:
-    """Return a folder that only this user can write to, or the code in it could be another's."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "homebody"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = folder.stat()
-    except OSError as error:
-        raise KernelUnavailableError(f"no folder for the compiled kernel: {error}") from error
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise KernelUnavailableError(
-            f"{folder} can be written by others; remove it or set XDG_CACHE_HOME"
-        )
-    return folder
-
-
-def _machine() -> bytes:
-    """Name what -march=native stands for."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return f"{platform.machine()} {platform.processor()} {flags}".encode()
 
 
 def _pointer(array: NDArray[Any]) -> int:
