@@ -12,10 +12,16 @@ BENCHMARKS: Final = {
     "rank": "latency of rank on a device, beside bare numpy",
     "signals": "ingest, track, open and size of a store, beside plain SQLite",
     "cold_items": "ranking of items that nobody had yet, beside words and categories",
+    "sessions": "lists that heed the session, from popularity to the person",
     "decide": "latency of a decision, beside the bare model and the same over HTTP",
     "models": "propensity beside scikit-learn, uplift beside random targeting",
     "off_policy": "what one log says of another policy, beside its own log",
     "federation": "strategy clients/s and bytes a device uploads, beside stock Flower",
+    "engines": "updates/s of the kernel engine beside real devices; 100,000 synthetic people",
+    "statistics": "federated statistics with their intervals, beside exact values",
+    "noise": "values/s and memory of each noise mechanism, beside numpy's generator",
+    "epsilon_quality": "ranking quality against epsilon and population, beside the known reach",
+    "utility_curves": "how utility falls with noise, which the planner predicts from",
     "movielens": "ranking quality on MovieLens-1M, beside popularity and the literature",
 }
 _SKIPPED: Final = 2

@@ -40,7 +40,9 @@ def test_main_help_lists_every_command(words: list[str]) -> None:
     assert all(f"  {name} " in done.stdout for name in homebody.COMMANDS)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["demo", "--help"], ["privacy", "--help"]]
+)
 def test_main_help_imports_nothing_heavy(words: list[str]) -> None:
     """`--help` answers at once because nothing is loaded for it."""
     code = (
@@ -89,6 +91,68 @@ def test_main_unknown_word_is_one_line_with_a_near_match(
     assert caught.err.startswith("homebody: error: ")
     assert part in caught.err
     assert caught.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]])
+def test_main_command_of_parts_lists_them(words: list[str]) -> None:
+    """Parts live in several folders; one help names all of them."""
+    done = run("privacy", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    parts = homebody.COMMANDS["privacy"].parts
+    assert set(parts) >= {"plan", "ledger", "spend", "verify", "export"}
+    assert all(f"  {name} " in done.stdout for name in parts)
+
+
+def test_main_command_of_parts_alone_shows_its_help_and_fails() -> None:
+    """As the command without a word does."""
+    done = run("privacy")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "plan" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("plam", "privacy has no command 'plam' (did you mean 'plan'?); see homebody privacy"),
+        ("xyz", "privacy has no command 'xyz'; see homebody privacy --help"),
+        ("--plan", "privacy has no option '--plan'"),
+    ],
+)
+def test_main_unknown_part_is_one_line_with_a_near_match(
+    word: str, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Answered as a command is."""
+    assert homebody.main(["privacy", word]) == 2
+    caught = capsys.readouterr()
+    assert caught.out == ""
+    assert part in caught.err
+    assert caught.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("part", list(homebody.COMMANDS["privacy"].parts))
+def test_main_part_reaches_its_module(part: str) -> None:
+    """Every one of them is there and answers."""
+    done = run("privacy", part, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"usage: homebody privacy {part}" in done.stdout
+
+
+def test_main_part_that_lacks_its_extra_is_named_in_full() -> None:
+    """So that the cure fits what was typed."""
+    code = (
+        "import homebody, sys, types\n"
+        "module = types.ModuleType('privacy.cli')\n"
+        "def main(argv):\n    raise ModuleNotFoundError('x', name='scipy.special')\n"
+        "module.main = main\n"
+        "sys.modules['privacy.cli'] = module\n"
+        "sys.exit(homebody.main(['privacy', 'plan']))\n"
+    )
+    done = run(code=code)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "homebody: error: privacy plan needs scipy, which is not installed: "
+        "pip install 'homebody[privacy]'\n"
+    )
 
 
 def test_main_mistake_in_a_command_has_its_exit_code() -> None:
