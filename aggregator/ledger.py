@@ -30,8 +30,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -47,9 +46,9 @@ from sqlalchemy import (
     create_engine,
     insert,
     select,
-    text,
 )
 
+from aggregator.writing import one_writer
 from privacy.accounting import epsilon_deciding, epsilon_pld
 from privacy.budget import Budget, Scope, ScopeLimit, admits, scope_of
 from privacy.chain import (
@@ -69,7 +68,6 @@ from privacy.errors import (
 )
 from privacy.events import ReleaseEvent
 
-_LOCK_WAIT_MS: Final = 60_000
 # Any fixed number; it names the ledger among the advisory locks of a PostgreSQL database.
 _ADVISORY_LOCK: Final = 0x686F6D65
 
@@ -134,7 +132,7 @@ class Ledger:
         self._budgets = dict(budgets)
         self._limits = tuple(limits)
         self._now_s = now_s
-        with self._writing() as connection:
+        with one_writer(self._engine, lock=_ADVISORY_LOCK) as connection:
             _metadata.create_all(connection)
 
     def close(self) -> None:
@@ -175,7 +173,7 @@ class Ledger:
     def _reserve(self, event: ReleaseEvent, *, supplements: str | None = None) -> str:
         budget = self.budget_of(event.population)
         scope = scope_of(event)
-        with self._writing() as connection:
+        with one_writer(self._engine, lock=_ADVISORY_LOCK) as connection:
             rows = _verified_rows(connection)
             past = [each for each in reservations_of(rows) if each.counts]
             if supplements is not None and not any(
@@ -247,7 +245,7 @@ class Ledger:
             ReservationError: unknown or voided.
             LedgerTamperedError: the chain is broken; nothing was written.
         """
-        with self._writing() as connection:
+        with one_writer(self._engine, lock=_ADVISORY_LOCK) as connection:
             rows = _verified_rows(connection)
             known = {each.id: each for each in reservations_of(rows)}.get(reservation)
             if known is None or not known.counts:
@@ -351,7 +349,7 @@ class Ledger:
         return verify_chain(self.rows(), noted=noted)
 
     def _settle(self, reservation: str, kind: RowKind, body: Mapping[str, Any]) -> None:
-        with self._writing() as connection:
+        with one_writer(self._engine, lock=_ADVISORY_LOCK) as connection:
             rows = _verified_rows(connection)
             known = {each.id: each for each in reservations_of(rows)}.get(reservation)
             if known is None:
@@ -377,25 +375,6 @@ class Ledger:
         )
         connection.execute(insert(_rows).values(vars(row)))
         return row
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        if self._engine.dialect.name == "postgresql":
-            with self._engine.begin() as connection:
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
-                yield connection
-            return
-        # The driver would begin a deferred transaction, in which two readers may both decide.
-        autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with autocommit.connect() as connection:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
-                raise
-            connection.exec_driver_sql("COMMIT")
 
 
 def _all_rows(connection: Connection) -> tuple[LedgerRow, ...]:

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -26,7 +25,6 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import (
     BigInteger,
     Column,
-    Connection,
     Engine,
     Float,
     LargeBinary,
@@ -37,17 +35,16 @@ from sqlalchemy import (
     create_engine,
     insert,
     select,
-    text,
     update,
 )
 from sqlalchemy.pool import StaticPool
 
 from aggregator.errors import RunKeyError, RunStateError
 from aggregator.participation import ParticipationTable
+from aggregator.writing import one_writer
 from client_sdk.wire import RunTerms
 from privacy.participation import Realised, realised_of
 
-_LOCK_WAIT_MS: Final = 60_000
 # Any fixed number but the ledger's; it names the runs among a database's advisory locks.
 _ADVISORY_LOCK: Final = 0x72756E73
 _NONCE_BYTES: Final = 12
@@ -125,7 +122,7 @@ class RunStore:
             self._engine = create_engine(url)
         if self._engine.dialect.name not in ("sqlite", "postgresql"):
             raise ValueError(f"expected SQLite or PostgreSQL; got {self._engine.dialect.name}")
-        with self._writing() as connection:
+        with one_writer(self._engine, lock=_ADVISORY_LOCK) as connection:
             _METADATA.create_all(connection)
 
     def close(self) -> None:
@@ -134,7 +131,7 @@ class RunStore:
 
     def create(self, run: StoredRun) -> None:
         """Store a new run; durable when this returns."""
-        with self._writing() as connection:
+        with one_writer(self._engine, lock=_ADVISORY_LOCK) as connection:
             connection.execute(insert(_RUNS).values(vars(run)))
 
     def load(self, run_id: str) -> StoredRun | None:
@@ -163,7 +160,7 @@ class RunStore:
             RunStateError: somebody else closed it, or ended the run.
         """
         devices = list(contributors)
-        with self._writing() as connection:
+        with one_writer(self._engine, lock=_ADVISORY_LOCK) as connection:
             changed = connection.execute(
                 update(_RUNS)
                 .where(
@@ -193,7 +190,7 @@ class RunStore:
 
     def settle(self, run_id: str, stage: RunStage) -> None:
         """End a run: its noise state and its participants are deleted."""
-        with self._writing() as connection:
+        with one_writer(self._engine, lock=_ADVISORY_LOCK) as connection:
             connection.execute(
                 update(_RUNS).where(_RUNS.c.run_id == run_id).values(stage=stage, sealed_noise=b"")
             )
@@ -225,7 +222,7 @@ class RunStore:
 
     def accept_loss(self, run: StoredRun, lost: int) -> None:
         """Note that the lost rounds are paid for as the worst case, and go on from what is left."""
-        with self._writing() as connection:
+        with one_writer(self._engine, lock=_ADVISORY_LOCK) as connection:
             noted = _PARTICIPATIONS.counts(connection, run.run_id)
             for number in range(run.rounds_done):
                 left = noted.get(number, 0)
@@ -248,24 +245,6 @@ class RunStore:
         with self._engine.connect() as connection:
             rounds_of_devices = _PARTICIPATIONS.rounds_of_devices(connection, run_id)
             return realised_of(rounds_of_devices, rounds=rounds)
-
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        if self._engine.dialect.name == "postgresql":
-            with self._engine.begin() as connection:
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})"))
-                yield connection
-            return
-        autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        with autocommit.connect() as connection:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {_LOCK_WAIT_MS}")
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
-                connection.exec_driver_sql("ROLLBACK")
-                raise
-            connection.exec_driver_sql("COMMIT")
 
 
 def seal(state: bytes, *, key: bytes, run_id: str, rounds_done: int) -> bytes:
