@@ -20,8 +20,6 @@ elsewhere (the registry notes it at every publication).
 
 Writers are serialised by ``BEGIN IMMEDIATE`` on SQLite and an advisory lock on PostgreSQL.
 
-More than 400 lines: every way to write stands beside the lock and the check that it needs.
-
 Test: tests/aggregator/test_ledger.py, one contract class for both databases.
 """
 
