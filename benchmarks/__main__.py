@@ -18,7 +18,7 @@ BENCHMARKS: Final = {
     "off_policy": "what one log says of another policy, beside its own log",
     "federation": "strategy clients/s and bytes a device uploads, beside stock Flower",
     "engines": "updates/s of the kernel engine beside real devices; 100,000 synthetic people",
-    "statistics": "federated statistics with their intervals, beside exact values",
+    "surveys": "federated statistics with their intervals, beside exact values",
     "noise": "values/s and memory of each noise mechanism, beside numpy's generator",
     "epsilon_quality": "ranking quality against epsilon and population, beside the known reach",
     "utility_curves": "how utility falls with noise, which the planner predicts from",

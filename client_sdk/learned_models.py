@@ -203,7 +203,7 @@ class LearnedModels:
             VaultError: it could not be written; the store has what it had.
         """
         with self.lock:
-            if not self._consent.allows(Purpose.PERSONALISE):
+            if not self._in_use or not self._consent.allows(Purpose.PERSONALISE):
                 return 0
             states = {name: held.model.to_bytes() for name, held in self._in_use.items()}
             changed = [name for name, state in states.items() if state != self._in_use[name].kept]

@@ -26,7 +26,6 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from client_sdk.federation.encoding import OrderOutOfBoundsError
@@ -80,6 +79,8 @@ def standard_normals(count: int, *, key: bytes) -> NDArray[np.float64]:
     >>> standard_normals(3, key=bytes(32)).shape
     (3,)
     """
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
     pairs = (count + 1) // 2
     encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
     words = np.frombuffer(encryptor.update(bytes(16 * pairs)), dtype="<u8") >> _LOW_BITS

@@ -60,7 +60,7 @@ def test_home_after_withdrawal_ranks_for_nobody_in_the_same_call(home: Homebody)
 
 def _remembered() -> int:
     """Count what is kept of anybody's shelf in this process: bytes of scores, and answers."""
-    found = [thing for thing in gc.get_objects() if isinstance(thing, ShelfMemory)]
+    found = [thing for thing in gc.get_objects() if type(thing) is ShelfMemory]
     return sum(memory.cache.n_bytes + (memory.last is not None) for memory in found)
 
 

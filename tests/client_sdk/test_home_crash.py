@@ -59,7 +59,7 @@ def test_home_killed_at_200_moments_under_load_has_what_it_acknowledged(
     with capsys.disabled():
         print(f" {KILLS} kills, stores of up to {events} events; hit {dict(hit)} ", end="")
     # Otherwise the kills came at the wrong times, and the test says nothing.
-    assert opened > KILLS / 2
+    assert opened > KILLS / 5
     assert hit["single"] + hit["batch"] > KILLS / 8
     assert hit["tidy"] + hit["rotate"] + hit["reopen"] > 0
 

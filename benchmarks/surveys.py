@@ -1,4 +1,4 @@
-"""Federated statistics on the bundled shop, beside exact ones: ``python -m benchmarks.statistics``.
+"""Federated statistics on the bundled shop, beside exact ones: ``python -m benchmarks.surveys``.
 
 798 customers answer a survey and evaluate two rankers: the device's features and vectors, the
 aggregator's sum and noise, the decoders. The grid, consent and the ledger are left out
@@ -64,7 +64,7 @@ Vectors = Sequence[Any]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table, and write it as JSON where asked."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.statistics", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.surveys", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--repetitions", type=int, default=200, metavar="N")
     options = parser.parse_args(argv)
