@@ -74,6 +74,9 @@ MAX_LINGER_S: Final = 3600.0
 _UNREADABLE: Final = Error(UNREADABLE_CODE, "homebody: not a frame")
 _MAX_OBJECTS: Final = 3
 _MIN_HEARTBEAT_S: Final = 10.0
+# So many pulls in a row may find the server busy before the device gives up.
+_MAX_BUSY: Final = 5
+_BUSY_CODES: Final = frozenset({502, 503, 504})
 
 Answer = Callable[[bytes], bytes | None]
 
@@ -188,7 +191,7 @@ class SuperLinkConnection:
             session = _Session(client, Node(node_id=activated.node_id), self.clock)
             try:
                 yield session
-            except httpx.TransportError:
+            except httpx.HTTPError:
                 # A node that is still active can't check in again until two heartbeats are missed.
                 with suppress(httpx.HTTPError):
                     session.leave(linger_s=0.0)
@@ -203,13 +206,17 @@ class _Session:
         self._node = node
         self._clock = clock
         self._beat_s = clock()
+        self._busy = 0
 
     def keep_alive(self) -> None:
         """Send a heartbeat where half the interval has passed; one that is lost is tried again."""
         if self._clock() - self._beat_s >= HEARTBEAT_S / 2:
             # Flower gives a heartbeat five seconds, which a busy server may need for longer.
-            with suppress(httpx.TransportError):
+            try:
                 self._beat(HEARTBEAT_S)
+            except httpx.HTTPError as error:
+                if not _is_passing(error):
+                    raise
 
     def leave(self, *, linger_s: float) -> None:
         """Say goodbye: at once, or after ``linger_s`` so that replies can still be fetched."""
@@ -226,8 +233,15 @@ class _Session:
         self._beat_s = self._clock()
 
     def pull(self) -> Message | None:
-        """Fetch the oldest message that waits, or None."""
-        pulled = self._client.PullMessages(PullMessagesRequest(node=self._node))
+        """Fetch the oldest message that waits, or None; also where the server is busy."""
+        try:
+            pulled = self._client.PullMessages(PullMessagesRequest(node=self._node))
+        except httpx.HTTPError as error:
+            self._busy += 1
+            if self._busy > _MAX_BUSY or not _is_passing(error):
+                raise
+            return None
+        self._busy = 0
         if not pulled.messages_list:
             return None
         envelope = message_from_proto(pulled.messages_list[0])
@@ -287,6 +301,13 @@ class _Session:
                     return False
                 raise
         return True
+
+
+def _is_passing(error: httpx.HTTPError) -> bool:
+    """Say whether a server that is busy, or a network that is slow, may answer the next call."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in _BUSY_CODES
+    return isinstance(error, httpx.TimeoutException)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.proto.fleet_pb2 import (
     PullMessagesRequest,
+    PullMessagesResponse,
     PushMessagesRequest,
     RegisterNodeFleetRequest,
 )
@@ -341,6 +342,30 @@ def test_heartbeat_that_times_out_is_sent_again_and_breaks_nothing():
     for _ in range(3):
         session.keep_alive()
     assert len(sent) == 2
+
+
+@pytest.mark.parametrize("failures", [1, 5, 6])
+def test_pull_that_finds_the_server_busy_is_tried_again_but_not_for_ever(failures):
+    """A 502 of the proxy costs a pull, not the session; the sixth in a row ends it."""
+    answers = [httpx.Response(502, request=httpx.Request("POST", "https://x"))] * failures
+
+    class BusyClient:
+        """Fails so often, then has no message."""
+
+        def PullMessages(self, request):  # noqa: N802 - Flower's name
+            """Give what is next."""
+            if answers:
+                answers.pop().raise_for_status()
+            return PullMessagesResponse()
+
+    session = flower_device._Session(BusyClient(), Node(node_id=1), lambda: 0.0)
+    for _ in range(min(failures, 5)):
+        assert session.pull() is None
+    if failures > 5:
+        with pytest.raises(httpx.HTTPStatusError):
+            session.pull()
+    else:
+        assert session.pull() is None
 
 
 def test_node_with_an_unregistered_key_is_refused(site):
