@@ -7,6 +7,8 @@ it, and its own ``rank`` is compared with the vectorised score that judged the a
 
 What a seed changes: the noise, the targets that are asked for, and the cohorts. Who consents is
 drawn once from the first seed, because the devices are real and remember.
+
+More than 400 lines: the order of an experiment, from the split to its findings, stands on one page.
 """
 
 from __future__ import annotations

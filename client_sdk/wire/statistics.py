@@ -28,6 +28,8 @@ Rules a reader can check line by line:
 5. Reading a survey is total: any bytes give a sound survey, or `WireFormatError`.
 
 Longer than 400 lines because what is signed and what is packed from it are one contract.
+
+More than 400 lines: the questions, their layout and their bytes are one format, read as one.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from client_sdk.intelligence.history import DAY_S, History
 from client_sdk.wire.table import RankerSettings
-from simulations.kernel.library import Rows
+from simulations.kernel.binding import Rows
 
 # As in `client_sdk.intelligence.history`: nothing is forgotten entirely.
 _LOWEST_EXPONENT: Final = -60.0

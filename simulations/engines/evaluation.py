@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from client_sdk.wire.table import RankerSettings
 from simulations.engines.columns import HistoryColumns
 from simulations.evaluation.metrics import CUT, stand
-from simulations.kernel.library import private_vectors
+from simulations.kernel.binding import private_vectors
 
 _CELLS: Final = 2_000_000
 

@@ -40,7 +40,7 @@ from privacy.events import MechanismName
 from privacy.mechanisms import mechanism_for
 from simulations.engines.columns import HistoryColumns
 from simulations.engines.crowd import REASONS, WILLING, Crowd, code_of
-from simulations.kernel.library import (
+from simulations.kernel.binding import (
     Contributions,
     ItemTraining,
     Status,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from client_sdk.intelligence.history import History, IndexArray, statistics_vector
 from client_sdk.wire.table import RankerSettings
-from simulations.kernel.library import Rows
+from simulations.kernel.binding import Rows
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

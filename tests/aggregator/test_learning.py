@@ -1,4 +1,7 @@
-"""Learning over real devices in process: what is decoded, what is booked, what is refused."""
+"""Learning over real devices in process: what is decoded, what is booked, what is refused.
+
+Longer than 400 lines because every way to learn is asked of the one town that it sets up.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``homebody privacy ledger|spend|verify|export``: what an auditor sees; nothing is hidden."""
+"""``homebody privacy ledger|spend|verify|export``: what an auditor sees; nothing is hidden.
+
+Longer than 400 lines because four commands are asked about the same ledgers, sound and damaged.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """A device killed at any moment: every acknowledged event is there, and so is what it means."""
 
 import random
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tests.client_sdk.victims import Victims
 KILLS = 200
 KILLS_OF_ONE_STORE = 25
 LONGEST_S = 0.04
-OPENINGS = 8
+LONGER, SHORTER = 1.1, 0.98
 
 
 @pytest.mark.slow
@@ -25,11 +24,7 @@ def test_home_killed_at_200_moments_under_load_has_what_it_acknowledged(
     """It opens; no acknowledged event is missing or twice; the features equal recomputation."""
     rng = random.Random(20_261_122)  # noqa: S311 - a test's choices
     hit, events, opened = Counter[str](), 0, 0
-    # On a slow or busy machine a store takes longer to open than a kill takes to come.
-    open_home(tmp_path / "home", tmp_path / "keys").close()
-    started = time.perf_counter()
-    open_home(tmp_path / "home", tmp_path / "keys").close()
-    longest_s = max(LONGEST_S, OPENINGS * (time.perf_counter() - started))
+    longest_s = LONGEST_S
     with Victims.of(home_crash_workload.__file__) as victims:
         for kill in range(KILLS):
             if kill % KILLS_OF_ONE_STORE == 0:
@@ -45,7 +40,10 @@ def test_home_killed_at_200_moments_under_load_has_what_it_acknowledged(
             maybe = _ids(begun[-1]) if len(begun) > done else set()
             first = max([first, *(step["first"] + step["count"] for step in begun)])
             hit[begun[-1]["do"] if len(begun) > done else "between"] += 1
-            opened += {"open": True} in said
+            # On a busy machine a store opens later than the kill comes: the next ones wait longer.
+            is_open = {"open": True} in said
+            opened += is_open
+            longest_s = max(LONGEST_S, longest_s * (SHORTER if is_open else LONGER))
             with open_home(store, keys) as home:
                 kept = [event.event_id for event in home.signals.own_events()]
                 assert len(kept) == len(set(kept)) == home.signals.count
@@ -59,7 +57,7 @@ def test_home_killed_at_200_moments_under_load_has_what_it_acknowledged(
     with capsys.disabled():
         print(f" {KILLS} kills, stores of up to {events} events; hit {dict(hit)} ", end="")
     # Otherwise the kills came at the wrong times, and the test says nothing.
-    assert opened > KILLS / 5
+    assert opened > KILLS / 2
     assert hit["single"] + hit["batch"] > KILLS / 8
     assert hit["tidy"] + hit["rotate"] + hit["reopen"] > 0
 

@@ -22,7 +22,7 @@ from client_sdk.wire import SparseVector, pack_outer_product
 from client_sdk.wire.table import RankerSettings, RankerTable
 from models.export import export_ranker
 from privacy.bounded_sum import STEPS, to_lattice
-from simulations.kernel.library import (
+from simulations.kernel.binding import (
     ItemTraining,
     Rows,
     Status,
