@@ -49,6 +49,7 @@ __all__ = [
     "Stage",
     "TaskPlan",
     "TaskStrategy",
+    "book_and_release",
 ]
 
 
@@ -186,6 +187,39 @@ class TaskStrategy(Protocol):
         ...
 
 
+def book_and_release(
+    plan: TaskPlan, *, ledger: ReleaseLedger, collect: Callable[[], Collected]
+) -> TaskResult:
+    """Reserve, collect, commit, and only then draw noise and hand out: rules 1, 6 and 7.
+
+    Args:
+        plan: What is asked, and how it is released.
+        ledger: Where it is booked.
+        collect: Asks and adds up; whatever it raises voids the reservation.
+
+    Raises:
+        BudgetExhaustedError: the ledger refused; nobody was asked.
+    """
+    mechanism = mechanism_for(plan.event, noise=plan.noise)
+    reservation = ledger.reserve(plan.event)
+    try:
+        collected = collect()
+    except BaseException as error:
+        ledger.void(reservation, type(error).__name__)
+        raise
+    ledger.commit(reservation, collected.accepted)
+    return TaskResult(
+        order=plan.order,
+        event=plan.event,
+        noisy_sum=collected.total.release(mechanism),
+        invited=collected.invited,
+        accepted=collected.accepted,
+        refusals=collected.refusals,
+        ignored=collected.ignored,
+        seconds=collected.seconds,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class BoundedSumStrategy:
     """Runs bounded-sum tasks over a Flower grid, one at a time.
@@ -233,24 +267,8 @@ class BoundedSumStrategy:
             ValueError: the task closes in the past.
         """
         self._check_open(plan)
-        mechanism = mechanism_for(plan.event, noise=plan.noise)
-        reservation = self.ledger.reserve(plan.event)
-        try:
-            collected = self.collect(grid, plan, node_ids=node_ids)
-        except BaseException as error:
-            self.ledger.void(reservation, type(error).__name__)
-            raise
-        self.ledger.commit(reservation, collected.accepted)
-        noisy_sum = collected.total.release(mechanism)
-        return TaskResult(
-            order=plan.order,
-            event=plan.event,
-            noisy_sum=noisy_sum,
-            invited=collected.invited,
-            accepted=collected.accepted,
-            refusals=collected.refusals,
-            ignored=collected.ignored,
-            seconds=collected.seconds,
+        return book_and_release(
+            plan, ledger=self.ledger, collect=lambda: self.collect(grid, plan, node_ids=node_ids)
         )
 
     def collect(

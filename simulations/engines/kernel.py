@@ -33,11 +33,16 @@ from numpy.typing import NDArray
 from aggregator.admission import MayTakePart
 from aggregator.collection import CollectionPlan, Progress, Stage
 from aggregator.errors import QuorumNotReachedError
-from aggregator.strategy import Collected, ReleaseLedger, TaskPlan, TaskResult
+from aggregator.strategy import (
+    Collected,
+    ReleaseLedger,
+    TaskPlan,
+    TaskResult,
+    book_and_release,
+)
 from client_sdk.wire import Order, Refusal, TaskKind
 from client_sdk.wire.table import RankerSettings
 from privacy.events import MechanismName
-from privacy.mechanisms import mechanism_for
 from simulations.engines.columns import HistoryColumns
 from simulations.engines.crowd import REASONS, WILLING, Crowd, code_of
 from simulations.kernel.binding import (
@@ -117,23 +122,8 @@ class KernelStrategy:
             raise UnsupportedByKernelError(
                 f"{plan.event.mechanism.value} has no kernel; run it on the engine devices"
             )
-        mechanism = mechanism_for(plan.event, noise=plan.noise)
-        reservation = self.ledger.reserve(plan.event)
-        try:
-            collected = self.collect(grid, plan, node_ids=node_ids)
-        except BaseException as error:
-            self.ledger.void(reservation, type(error).__name__)
-            raise
-        self.ledger.commit(reservation, collected.accepted)
-        return TaskResult(
-            order=plan.order,
-            event=plan.event,
-            noisy_sum=collected.total.release(mechanism),
-            invited=collected.invited,
-            accepted=collected.accepted,
-            refusals=collected.refusals,
-            ignored=collected.ignored,
-            seconds=collected.seconds,
+        return book_and_release(
+            plan, ledger=self.ledger, collect=lambda: self.collect(grid, plan, node_ids=node_ids)
         )
 
     def collect(
