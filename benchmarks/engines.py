@@ -37,9 +37,12 @@ from privacy.budget import Budget
 from privacy.noise import GaussianNoise
 from simulations.data.bundled import load_bundled
 from simulations.engines.columns import HistoryColumns
-from simulations.engines.crowd import ActiveRelease, Answer, Crowd
+from simulations.engines.crowd import Answer, Crowd
+from simulations.engines.encoders import KernelOptions
 from simulations.engines.evaluation import evaluate_table
+from simulations.engines.holdings import ActiveRelease, Holdings
 from simulations.engines.kernel import KernelStrategy
+from simulations.engines.pool import Threads
 from simulations.evaluation.split import hold_out
 from simulations.experiment import TRAINED
 from simulations.house import House, UnsafeUnbookedLedger
@@ -146,7 +149,10 @@ def measure_town(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
             quorum=max(1, options.cohort // 2),
         )
         strategy = KernelStrategy(
-            ledger=house.ledger, crowd=crowd, workers=options.workers, clock=lambda: model.now_s
+            ledger=house.ledger,
+            crowd=crowd,
+            pool=Threads(workers=options.workers),
+            clock=lambda: model.now_s,
         )
         started = time.perf_counter()
         learned = learn_item_training(
@@ -183,14 +189,16 @@ def town_of(histories: HistoryColumns, *, n_items: int, catalogue: str) -> Crowd
     attitudes = draw_attitudes(histories.people, seed=1)
     return replace(
         Crowd.willing(
-            histories,
-            ActiveRelease(
-                catalogue_sha256=catalogue,
-                policy_sha256=DEFAULT_POLICY.sha256,
-                n_items=n_items,
-                settings=TRAINED,
-                rank=RANK,
-            ),
+            Holdings(
+                histories=histories,
+                release=ActiveRelease(
+                    catalogue_sha256=catalogue,
+                    policy_sha256=DEFAULT_POLICY.sha256,
+                    n_items=n_items,
+                    settings=TRAINED,
+                    rank=RANK,
+                ),
+            )
         ),
         answers=np.array(
             [
@@ -247,7 +255,7 @@ def compare_engines(folder: Path, people: int) -> dict[str, Any]:
                 strategies[name] = KernelStrategy(
                     ledger=UnsafeUnbookedLedger(),
                     crowd=crowd,
-                    by_rows=by_rows,
+                    pool=Threads(options=KernelOptions(by_rows=by_rows)),
                     clock=lambda: SIMULATED_NOW_S,
                 )
             return _in_turns(campaign, strategies, start)

@@ -35,9 +35,8 @@ from numpy.typing import NDArray
 from client_sdk.federation.encoders import OrderOutOfBoundsError, expected_dimension
 from client_sdk.federation.participations import MAX_ATTEMPTS
 from client_sdk.wire import Order, Refusal, RunTerms, TaskKind
-from client_sdk.wire.table import RankerSettings
 from privacy.clipping import MAX_CLIP_NORM
-from simulations.engines.columns import HistoryColumns
+from simulations.engines.holdings import Holdings
 
 NO_ROUND: Final = -1
 REASONS: Final = tuple(Refusal)
@@ -66,27 +65,6 @@ _NO_CONSENT: Final = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ActiveRelease:
-    """What every device has verified and loaded.
-
-    Attributes:
-        catalogue_sha256: Which catalogue.
-        policy_sha256: The consent text that people said yes to.
-        n_items: Length of the catalogue.
-        settings: Of the release's table; None before any model.
-        rank: Of the release's graph; None before any model.
-        batch: Rows a call of that graph.
-    """
-
-    catalogue_sha256: str
-    policy_sha256: str
-    n_items: int
-    settings: RankerSettings | None = None
-    rank: int | None = None
-    batch: int = 512
-
-
 @dataclass(kw_only=True)
 class _RunMemory:
     """What every device remembers of one run: last round, how many, attempts at the last."""
@@ -102,8 +80,7 @@ class Crowd:
     """Simulated people; the state of a simulation, changed by what they are asked.
 
     Attributes:
-        histories: What each device holds.
-        release: What each device has loaded.
+        holdings: What their devices hold.
         answers: uint8[people], `Answer`.
         withdraws_midway: bool[people], who withdraws when an order of a model arrives.
         silent: bool[people], whose devices are switched off.
@@ -111,8 +88,7 @@ class Crowd:
         names: Public keys, where devices have some; by default made of the person's number.
     """
 
-    histories: HistoryColumns
-    release: ActiveRelease
+    holdings: Holdings
     answers: NDArray[np.uint8]
     withdraws_midway: NDArray[np.bool_]
     silent: NDArray[np.bool_]
@@ -129,22 +105,21 @@ class Crowd:
             raise ValueError(f"names must have an entry for each of {self.people} people")
 
     @classmethod
-    def willing(cls, histories: HistoryColumns, release: ActiveRelease) -> Crowd:
+    def willing(cls, holdings: Holdings) -> Crowd:
         """Make people who all say yes and whose devices are all on."""
-        people = histories.people
+        people = holdings.people
         return cls(
-            histories=histories,
-            release=release,
+            holdings=holdings,
             answers=np.full(people, Answer.GRANTED, np.uint8),
             withdraws_midway=np.zeros(people, bool),
             silent=np.zeros(people, bool),
-            now_s=histories.now_s,
+            now_s=holdings.histories.now_s,
         )
 
     @property
     def people(self) -> int:
         """How many there are; Flower node ids run from 1 to this."""
-        return self.histories.people
+        return self.holdings.people
 
     def name_of(self, person: int) -> str:
         """Give the public key that a person is known by, hexadecimal."""
@@ -175,7 +150,7 @@ class Crowd:
         answers = self.answers[people]
         for answer, reason in _NO_CONSENT.items():
             refuse(answers == answer, reason)
-        refuse(order.policy_sha256 != self.release.policy_sha256, Refusal.NO_CONSENT)
+        refuse(order.policy_sha256 != self.holdings.release.policy_sha256, Refusal.NO_CONSENT)
         everyone = self._refusal_of(order)
         if everyone is not None:
             refuse(True, everyone)
@@ -193,7 +168,7 @@ class Crowd:
             refuse(other & (order.round - last < memory.terms.min_separation), Refusal.TOO_SOON)
             spent = memory.rounds[people] >= memory.terms.max_participations
             refuse(other & spent, Refusal.PARTICIPATIONS_SPENT)
-        offsets = self.histories.offsets
+        offsets = self.holdings.histories.offsets
         refuse(np.asarray(offsets[people + 1] == offsets[people]), Refusal.TOO_LITTLE_DATA)
         return found
 
@@ -231,10 +206,10 @@ class Crowd:
         """Say why no device at all obeys (rule 3)."""
         if self.now_s >= order.closes_at_s:
             return Refusal.LATE
-        if order.catalogue_sha256 != self.release.catalogue_sha256:
+        if order.catalogue_sha256 != self.holdings.release.catalogue_sha256:
             return Refusal.STALE_CATALOGUE
         try:
-            dimension = expected_dimension(order, n_items=self.release.n_items)
+            dimension = expected_dimension(order, n_items=self.holdings.release.n_items)
         except OrderOutOfBoundsError:
             return Refusal.OUT_OF_BOUNDS_ORDER
         dimension += order.clipping.extra_entries

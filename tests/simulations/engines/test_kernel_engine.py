@@ -41,8 +41,11 @@ from privacy.noise import GaussianNoise
 from simulations.data.bundled import load_bundled
 from simulations.data.interactions import LoadedData
 from simulations.engines.columns import HistoryColumns
-from simulations.engines.crowd import ActiveRelease, Answer, Crowd
-from simulations.engines.kernel import KernelStrategy, UnsupportedByKernelError
+from simulations.engines.crowd import Answer, Crowd
+from simulations.engines.encoders import KernelOptions, UnsupportedByKernelError
+from simulations.engines.holdings import ActiveRelease, Holdings
+from simulations.engines.kernel import KernelStrategy
+from simulations.engines.pool import ONE_THREAD, Pool, Threads
 from simulations.evaluation.split import Split, hold_out
 from simulations.house import House
 from simulations.kernel.packing import latest_items, pack_histories
@@ -247,14 +250,16 @@ def crowd_of(split: Split, data: LoadedData, names: tuple[str, ...]) -> Crowd:
         Answer.NOT_ASKED if each is Attitude.REFUSES else Answer.GRANTED for each in attitudes
     ]
     return Crowd(
-        histories=HistoryColumns.from_histories(histories, now_s=SIMULATED_NOW_S),
-        release=ActiveRelease(
-            catalogue_sha256=data.catalogue.sha256,
-            policy_sha256=DEFAULT_POLICY.sha256,
-            n_items=len(data.catalogue.items),
-            settings=SETTINGS,
-            rank=RANK,
-            batch=BATCH,
+        holdings=Holdings(
+            histories=HistoryColumns.from_histories(histories, now_s=SIMULATED_NOW_S),
+            release=ActiveRelease(
+                catalogue_sha256=data.catalogue.sha256,
+                policy_sha256=DEFAULT_POLICY.sha256,
+                n_items=len(data.catalogue.items),
+                settings=SETTINGS,
+                rank=RANK,
+                batch=BATCH,
+            ),
         ),
         answers=np.array(answers, np.uint8),
         withdraws_midway=np.array([each is Attitude.WITHDRAWS_MIDWAY for each in attitudes]),
@@ -271,7 +276,7 @@ def run_kernel(
     graph: CheckedGraph,
     *,
     names: tuple[str, ...],
-    **changes: Any,
+    pool: Pool = ONE_THREAD,
 ) -> Outcome:
     """Run the scenario on the kernel engine."""
     crowd = crowd_of(split, data, names)
@@ -281,7 +286,7 @@ def run_kernel(
         def campaign_of(name: str, price: Any) -> Campaign:
             ledger = make(name, price).strategy.inner.ledger  # type: ignore[attr-defined]
             strategy = KernelStrategy(
-                ledger=ledger, crowd=crowd, clock=lambda: SIMULATED_NOW_S, **changes
+                ledger=ledger, crowd=crowd, clock=lambda: SIMULATED_NOW_S, pool=pool
             )
             return make(name, price, strategy)
 
@@ -298,7 +303,8 @@ def kernel(
 ) -> Outcome:
     """The scenario on the kernel engine, along the private vector and row by row."""
     folder, split = tmp_path_factory.mktemp("kernel"), hold_out(data.interactions)
-    return run_kernel(folder, data, split, graph, names=devices[1], by_rows=request.param)
+    pool = Threads(options=KernelOptions(by_rows=request.param))
+    return run_kernel(folder, data, split, graph, names=devices[1], pool=pool)
 
 
 def far(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
@@ -387,9 +393,8 @@ def test_kernel_any_workers_and_block_same_bits(
     """One, two or three threads, and blocks of any size, give the same bits."""
     names = tuple(f"{each:064x}" for each in range(PEOPLE))
     whole = run_kernel(tmp_path / "one", data, split, graph, names=names)
-    parts = run_kernel(
-        tmp_path / "many", data, split, graph, names=names, workers=workers, block=block
-    )
+    pool = Threads(workers=workers, block=block)
+    parts = run_kernel(tmp_path / "many", data, split, graph, names=names, pool=pool)
     for ours, other in zip(parts.results, whole.results, strict=True):
         np.testing.assert_array_equal(ours.noisy_sum, other.noisy_sum)
     for learned, other_learned in zip(parts.learned, whole.learned, strict=True):
