@@ -260,10 +260,13 @@ class DecisionLog:
     def tidy(self, now_s: float) -> tuple[str, ...]:
         """Let the oldest decisions go until the log is well below its limits; give their ids."""
         leaving: list[LogEntry] = []
+        with_results: list[str] = []
         for entry in list(self._entries.values()):
             if not self._over(_KEEP):
                 break
             leaving.append(entry)
+            if entry.decision.decision_id in self._results:
+                with_results.append(entry.decision.decision_id)
             self._drop(entry)
         if not leaving:
             return ()
@@ -276,8 +279,10 @@ class DecisionLog:
         }
         self._store.write(Record(stream=stream, key=key, value=state))
         ids = tuple(entry.decision.decision_id for entry in leaving)
-        for name in (DECISIONS, RESULTS):
-            self._store.forget_records(name, *ids)
+        self._store.forget_records(DECISIONS, *ids)
+        # Forgetting is durable, and waits for the disk each time: not for what is not there.
+        if with_results:
+            self._store.forget_records(RESULTS, *with_results)
         for name, hashes in (
             (ACTIONS, {entry.actions for entry in leaving}),
             (POLICIES, {entry.policy for entry in leaving}),

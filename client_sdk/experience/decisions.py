@@ -258,18 +258,22 @@ def conclude(
         stages.append(Stage(name="consent", left=0, refused={"no-consent": passed}))
         return _fall_back(actions, verdict, policy, stages, personal=False)
     stages = [eligibility, scored, guardrails]
-    sure = np.flatnonzero(scores.confidence >= policy.minimum_confidence)
-    unsure = passed - len(sure)
+    expected = scores.expected
+    rows, certain = verdict.rows, scores.confidence
+    # Mostly one look at the least sure one is enough.
+    if passed and np.minimum.reduce(certain) < policy.minimum_confidence:
+        sure = np.flatnonzero(certain >= policy.minimum_confidence)
+        expected, rows, certain = expected[sure], rows[sure], certain[sure]
+    unsure = passed - len(rows)
     stages.append(
-        Stage(name="confidence", left=len(sure), refused={"minimum-confidence": unsure})
+        Stage(name="confidence", left=len(rows), refused={"minimum-confidence": unsure})
         if unsure
         else verdict.all_sure
     )
-    if not len(sure):
+    if not len(rows):
         return _fall_back(actions, verdict, policy, stages, personal=True)
-    expected = scores.expected[sure] if unsure else scores.expected
     place, propensity = draw(expected, policy.exploration, seed)
-    row, confidence = int(verdict.rows[sure[place]]), float(scores.confidence[sure[place]])
+    row, confidence = int(rows[place]), float(certain[place])
     stages.append(_DRAWN)
     status = Status.CHOSEN
     if _waits(actions, row, policy) or confidence < policy.review.below_confidence:

@@ -160,12 +160,15 @@ class Ledger:
             del times[: bisect_right(times, oldest_s)]
             if not times:
                 del self._sessions[place]
+        beyond = sum(map(len, self._latest.values())) - MAX_LATEST
+        if beyond <= 0:
+            return
         every = sorted(
             (latest[0], kind, action_id)
             for kind, actions in self._latest.items()
             for action_id, latest in actions.items()
         )
-        for _, kind, action_id in every[: max(0, len(every) - MAX_LATEST)]:
+        for _, kind, action_id in every[:beyond]:
             del self._latest[kind][action_id]
             self._names = None
 

@@ -311,9 +311,9 @@ def situation_of(
     """
     actions, now_s = asked.actions, asked.now_s
     offers = frozenset(shop.active_offers())
-    if policy.offers is not None:
-        since_s = now_s - policy.offers.active_days * DAY_S
-        shown = ledger.names_since(policy.offers.kinds, since_s)
+    rule = policy.offers
+    if rule is not None:
+        shown = ledger.names_since(rule.kinds, now_s - rule.active_days * DAY_S)
         offers = offers | shown if offers else shown
     return Situation(
         now_s=now_s,

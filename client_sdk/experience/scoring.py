@@ -22,6 +22,8 @@ from client_sdk.signals.features.columns import FloatArray, IntArray
 PRIOR_WORKED: Final = 1.0
 PRIOR_SHOWN: Final = 20.0
 PRIOR_CONFIDENCE: Final = 0.5
+# From half a step beyond the largest float32 on, rounding gives infinity.
+_TOO_LARGE: Final = 2.0**128 - 2.0**103
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,12 +69,13 @@ class Scores:
         """
         # Not checked twice: of what `__post_init__` promised, rounding can break one thing only.
         rounded = object.__new__(Scores)
-        with np.errstate(over="ignore"):
-            for name, column in (("expected", self.expected), ("confidence", self.confidence)):
-                short = column.take(rows).astype(np.float32)
-                object.__setattr__(rounded, name, short.astype(np.float64))
-        if not np.logical_and.reduce(np.isfinite(rounded.expected)):
+        expected = self.expected.take(rows)
+        if len(rows) and (
+            np.maximum.reduce(expected) >= _TOO_LARGE or np.minimum.reduce(expected) <= -_TOO_LARGE
+        ):
             raise ValueError("expected: expected finite numbers in float32; got larger ones")
+        for name, column in (("expected", expected), ("confidence", self.confidence.take(rows))):
+            object.__setattr__(rounded, name, column.astype(np.float32).astype(np.float64))
         return rounded
 
 

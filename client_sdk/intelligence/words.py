@@ -186,8 +186,8 @@ class ItemWords:
             return
         for word in changed.tolist():
             entries = slice(int(starts[word]), int(starts[word + 1]))
-            # An item has a word once, so no row is here twice.
-            leaning[rows[entries]] += change[word] * values[entries]
+            # An item has a word once, so no row is here twice; this is the faster way to add.
+            np.add.at(leaning, rows[entries], change[word] * values[entries])
 
     @cached_property
     def _by_word(self) -> tuple[IndexArray, SumArray, npt.NDArray[np.intp]]:

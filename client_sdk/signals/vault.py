@@ -135,6 +135,7 @@ class Vault:
         with self._file.writing():
             stored = self._pages.append(events)
             self._records.write(records(stored) if callable(records) else records)
+        self._file.settle()
         return stored
 
     def events(self, after_page: int = 0) -> Iterator[tuple[int, Event]]:

@@ -8,6 +8,9 @@ Rules a reader can check line by line:
 3. A write is one transaction. After one that is durable, its bytes are with the disk.
 4. What is deleted is overwritten (``secure_delete``), and `VaultFile.rewriting` empties the log.
 5. A file that is no vault, or of a newer format, is not written to, and no error of SQLite leaves.
+6. Bringing the log into the database takes milliseconds. `VaultFile.settle` does it after every
+   256 writes, and closing the file does it; a write by itself only where the log came to 16 MiB.
+   Until then a write is in the log, where the end of the process does not reach it.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +29,11 @@ from client_sdk.signals import migrations
 DATABASE_FILE: Final = "vault.db"
 LOCK_FILE: Final = "vault.lock"
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
-_MAX_LOG_BYTES: Final = 4 * 1024 * 1024
+_KEPT_LOG_BYTES: Final = 4 * 1024 * 1024
+# 16 MiB of SQLite's pages: decisions alone, without one event between them, come to it after about
+# a thousand.
+_MAX_LOG_PAGES: Final = 4_096
+_SETTLED_EVERY: Final = 256
 _NOT_WRITTEN: Final = (
     "the vault could not be written; nothing of this write was kept: check free space and "
     "permissions, then try again"
@@ -42,6 +49,7 @@ class VaultFile:
         self.directory = directory
         self._connection: sqlite3.Connection | None = connection
         self._lock = lock
+        self._unsettled = 0
 
     @classmethod
     def open(cls, directory: Path) -> VaultFile:
@@ -97,7 +105,7 @@ class VaultFile:
         Args:
             durable: Come back only when the write survives a loss of power.
         """
-        connection = self._idle()
+        connection = self._before_write()
         try:
             if durable:
                 connection.execute("PRAGMA synchronous = FULL")
@@ -118,7 +126,7 @@ class VaultFile:
     @contextmanager
     def adding(self) -> Iterator[None]:
         """Let one statement write; alone it is a transaction, and faster than one that is begun."""
-        self._idle()
+        self._before_write()
         try:
             yield
         except _DATABASE_ERRORS as error:
@@ -139,6 +147,17 @@ class VaultFile:
             raise VaultError(
                 "deleted bytes are still in the vault's log: end every iteration, close the vault"
             )
+
+    def settle(self) -> None:
+        """Bring the log into the database after every so many writes; mostly nothing is done.
+
+        What was written stays written whether this succeeds or not: it is tried again later.
+        """
+        if self._unsettled >= _SETTLED_EVERY:
+            self._unsettled = 0
+            # The log is not cut: to write over it is faster than to let it grow again.
+            with suppress(sqlite3.Error):
+                self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def close(self) -> None:
         """Close the database and let go of the lock; closing twice is fine."""
@@ -162,12 +181,13 @@ class VaultFile:
         finally:
             os.close(self._lock)
 
-    def _idle(self) -> sqlite3.Connection:
+    def _before_write(self) -> sqlite3.Connection:
         connection = self.connection
         if connection.in_transaction:
             raise VaultError(
                 "the vault is being written: write after that, and share one lock between threads"
             )
+        self._unsettled += 1
         return connection
 
 
@@ -183,7 +203,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         migrations.is_due(connection)
         for pragma in (
             "journal_mode = WAL",
-            f"journal_size_limit = {_MAX_LOG_BYTES}",
+            f"journal_size_limit = {_KEPT_LOG_BYTES}",
+            f"wal_autocheckpoint = {_MAX_LOG_PAGES}",
             "synchronous = NORMAL",
             "secure_delete = ON",
             "temp_store = MEMORY",

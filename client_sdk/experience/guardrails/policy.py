@@ -154,7 +154,7 @@ class GuardrailPolicy:
         """The rules of the file, then the app's own; none where the file has none."""
         return (*self.rules, *self.own_rules) if self.rules else ()
 
-    @property
+    @cached_property
     def offers(self) -> OfferActive | None:
         """The rule about offers, where there is one."""
         return next((rule for rule in self.rules if isinstance(rule, OfferActive)), None)

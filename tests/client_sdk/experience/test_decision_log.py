@@ -13,6 +13,7 @@ from client_sdk.experience.decision_log import (
     ACTIONS,
     DECISIONS,
     POLICIES,
+    RESULTS,
     DecisionLog,
     LogLimits,
     UnknownDecisionError,
@@ -132,6 +133,21 @@ def test_log_bounded_in_number_lets_the_oldest_go_and_counts_them(vault: Vault) 
         with pytest.raises(UnknownDecisionError, match="let go"):
             each.decision("d0")
     assert counts(vault) == {DECISIONS: len(log), ACTIONS: 1, POLICIES: 1}
+
+
+def test_log_letting_decisions_go_lets_their_results_go(vault: Vault) -> None:
+    """Of a decision that left, nothing of what came of it stays, in memory or in the vault."""
+    log = DecisionLog(vault, limits=LogLimits(max_decisions=10))
+    log.append(decision(0), evidence())
+    log.append(decision(1), evidence())
+    log.change_result("d1", Result(outcomes=(Outcome(kind="clicked", time_s=4_000.0),)))
+    for number in range(2, 9):
+        log.append(decision(number), evidence(number=number))
+    log.change_result("d8", Result(outcomes=(Outcome(kind="clicked", time_s=9_000.0),)))
+    gone = log.append(decision(9), evidence()) + log.append(decision(10), evidence())
+    assert "d1" in gone
+    assert [record.key for record in vault.records(RESULTS)] == ["d8"]
+    assert DecisionLog(vault).results_by_kind() == log.results_by_kind()
 
 
 def test_log_bounded_in_bytes_drops_actions_that_nothing_needs(vault: Vault) -> None:

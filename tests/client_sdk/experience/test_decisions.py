@@ -195,6 +195,17 @@ def test_scores_too_large_to_be_logged_are_refused() -> None:
     assert scores.of_rows(np.array([1])).expected.tolist() == [float(np.float32(0.1))]
     with pytest.raises(ValueError, match="finite"):
         scores.of_rows(np.array([0]))
+    largest = float(np.finfo(np.float32).max)
+    limit = 2.0**128 - 2.0**103
+    for sign in (1.0, -1.0):
+        # The last number that rounds to the largest float32, and the first that does not.
+        edge = Scores(
+            expected=sign * np.array([np.nextafter(limit, 0.0), limit]), confidence=np.ones(2)
+        )
+        assert edge.of_rows(np.array([0])).expected.tolist() == [sign * largest]
+        with pytest.raises(ValueError, match="finite"):
+            edge.of_rows(np.array([1]))
+    assert len(scores.of_rows(np.zeros(0, np.intp)).expected) == 0
 
 
 def test_prior_scorer_learns_the_rate_of_a_kind() -> None:
