@@ -1,4 +1,7 @@
-"""The functions of `simulations.kernel.compiled`, called on numpy arrays."""
+"""The functions of `simulations.kernel.compiled`, called on numpy arrays.
+
+More than 400 lines: one contract with one C file, read beside it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 
 from simulations.kernel.compiled import load
 
+MAX_RANK: Final = 1_024
 _STEPS: Final = 2**30
 
 
@@ -22,6 +26,9 @@ class Status(IntEnum):
     DONE = 0
     NOTHING_TO_SEND = 1
     NOT_FINITE = 2
+    # Never said by the library: what an encoder found before it.
+    OUT_OF_BOUNDS = 3
+    UNAVAILABLE = 4
 
 
 class _People(ctypes.Structure):
@@ -61,12 +68,12 @@ class _ItemTraining(ctypes.Structure):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """People's histories in compressed rows.
+    """One sparse vector a person, in compressed rows: of their history, or what they send.
 
     Attributes:
         offsets: int64[people + 1]; person p has entries ``[offsets[p], offsets[p + 1])``.
-        items: int32[entries], strictly increasing for each person.
-        weights: float32[entries], the unit-norm history vector of each person.
+        items: int32[entries], places in the vector, strictly increasing for each person.
+        weights: float32[entries]; of a history it is the unit-norm vector.
     """
 
     offsets: NDArray[np.int64]
@@ -148,6 +155,7 @@ def train_items(
     clip_norm: float,
     count_share: float = 0.0,
     into: NDArray[np.int64] | None = None,
+    library: ctypes.CDLL | None = None,
 ) -> Contributions:
     """Give the lattice sum of the asked people's clipped item training updates.
 
@@ -159,6 +167,7 @@ def train_items(
         count_share: The share q of the squared norm that is left for the entry that counts fits;
             the update is scaled by √(1-q), the entry itself is the caller's (`fit_entry`).
         into: int64[n_items x rank], added to; by default a new sum.
+        library: From `simulations.kernel.compiled.load`; by default this package's.
 
     Raises:
         KernelUnavailableError: no compiler.
@@ -191,6 +200,41 @@ def train_items(
         count_share=count_share,
         into=into,
         before=(ctypes.byref(described),),
+        library=library,
+    )
+
+
+def add_vectors(
+    vectors: Rows,
+    asked: NDArray[np.int64],
+    *,
+    dimension: int,
+    clip_norm: float,
+    into: NDArray[np.int64] | None = None,
+    library: ctypes.CDLL | None = None,
+) -> Contributions:
+    """Give the lattice sum of vectors, each clipped: the way in for what is made elsewhere.
+
+    Args:
+        vectors: ``items`` are places in the sum. An empty one adds nothing and is `Status.DONE`.
+        asked: int64[m], rows by number.
+        dimension: Length of the sum.
+        clip_norm: L2 bound of one contribution.
+        into: int64[dimension], added to; by default a new sum.
+        library: From `simulations.kernel.compiled.load`; by default this package's.
+
+    Raises:
+        ValueError: a row or a place that does not exist.
+    """
+    _check_asked(vectors, asked, dimension)
+    return _run(
+        "homebody_add_vectors",
+        vectors,
+        asked,
+        dimension=dimension,
+        clip_norm=clip_norm,
+        into=into,
+        library=library,
     )
 
 
@@ -201,12 +245,15 @@ def count_items(
     n_items: int,
     clip_norm: float,
     into: NDArray[np.int64] | None = None,
+    library: ctypes.CDLL | None = None,
 ) -> Contributions:
     """Give the lattice sum of the asked people's history vectors: int64[n_items]."""
-    _check_asked(people, asked, n_items)
-    return _run(
-        "homebody_item_counts", people, asked, dimension=n_items, clip_norm=clip_norm, into=into
+    found = add_vectors(
+        people, asked, dimension=n_items, clip_norm=clip_norm, into=into, library=library
     )
+    empty = people.offsets[asked + 1] == people.offsets[asked]
+    found.status[empty] = Status.NOTHING_TO_SEND
+    return found
 
 
 def item_statistics(
@@ -216,6 +263,7 @@ def item_statistics(
     top_items: int,
     clip_norm: float,
     into: NDArray[np.int64] | None = None,
+    library: ctypes.CDLL | None = None,
 ) -> Contributions:
     """Give the lattice sum of the asked people's packed x x'.
 
@@ -225,6 +273,7 @@ def item_statistics(
         top_items: K.
         clip_norm: L2 bound of one contribution.
         into: int64[K (K + 1) / 2], added to; by default a new sum.
+        library: From `simulations.kernel.compiled.load`; by default this package's.
 
     Returns:
         A sum of K (K + 1) / 2 entries, in the order of ``numpy.triu_indices``.
@@ -238,6 +287,7 @@ def item_statistics(
         clip_norm=clip_norm,
         into=into,
         after_sum=(ctypes.c_int64(top_items),),
+        library=library,
     )
 
 
@@ -251,18 +301,29 @@ def fit_entry(count_share: float) -> int:
 
 
 def private_vectors(
-    people: Rows, asked: NDArray[np.int64], *, factors: NDArray[np.float32], ridge: float
+    people: Rows,
+    asked: NDArray[np.int64],
+    *,
+    factors: NDArray[np.float32],
+    ridge: float,
+    project: bool = False,
+    library: ctypes.CDLL | None = None,
 ) -> NDArray[np.float32]:
     """Solve the private vectors of the asked people, to judge a table in a simulation.
 
     Args:
         people: Their histories; items below the table's number of rows.
         asked: int64[m], people by number.
-        factors: float32[n_items, rank], the table.
+        factors: float32[n_items, rank], the table; rank at most `MAX_RANK`, or any to project.
         ridge: > 0.
+        project: x F instead of the ridge solve.
+        library: From `simulations.kernel.compiled.load`; by default this package's.
 
     Returns:
         float32[m, rank]; zeros for an empty history.
+
+    Raises:
+        ValueError: a person or an item that does not exist, or another rank.
     """
     n_items, rank = factors.shape
     _check_asked(people, asked, n_items)
@@ -273,17 +334,18 @@ def private_vectors(
         items=_pointer(people.items),
         weights=_pointer(people.weights),
     )
-    code = load().homebody_private_vectors(
+    code = (library or load()).homebody_private_vectors(
         ctypes.c_void_p(_pointer(factors)),
         ctypes.c_int32(rank),
         ctypes.c_double(ridge),
+        ctypes.c_int32(project),
         ctypes.byref(rows),
         ctypes.c_void_p(_pointer(asked)),
         ctypes.c_int64(len(asked)),
         ctypes.c_void_p(_pointer(vectors)),
     )
     if code != 0:
-        raise ValueError("no room, or a rank outside 1 to 1024")
+        raise ValueError(f"no room, or a rank outside 1 to {MAX_RANK}")
     return vectors
 
 
@@ -298,6 +360,7 @@ def _run(
     into: NDArray[np.int64] | None = None,
     before: tuple[Any, ...] = (),
     after_sum: tuple[Any, ...] = (),
+    library: ctypes.CDLL | None = None,
 ) -> Contributions:
     """Call one function of the library; ctypes lets other Python threads run meanwhile."""
     if into is not None:
@@ -324,7 +387,7 @@ def _run(
         norms=_pointer(found.norms),
         status=_pointer(found.status),
     )
-    code = getattr(load(), name)(
+    code = getattr(library or load(), name)(
         *before,
         ctypes.byref(rows),
         ctypes.byref(out),

@@ -37,13 +37,16 @@ class KernelUnavailableError(RuntimeError):
 
 
 @functools.cache
-def load() -> ctypes.CDLL:
+def load(source: Path = SOURCE) -> ctypes.CDLL:
     """Return the compiled library, compiling it where this machine has none yet.
+
+    Args:
+        source: The C file; another one than `SOURCE` only to show that a test would notice.
 
     Raises:
         KernelUnavailableError: no compiler, or it failed.
     """
-    source = SOURCE.read_bytes()
+    text = source.read_bytes()
     compiler = shlex.split(os.environ.get("CC", "cc"))
     found = shutil.which(compiler[0]) if compiler else None
     if found is None:
@@ -52,12 +55,12 @@ def load() -> ctypes.CDLL:
             "--install; or set CC); --engine devices does the same without one, more slowly"
         )
     name = hashlib.sha256(
-        b"\0".join([source, " ".join([found, *compiler[1:], *_FLAGS]).encode(), _machine()])
+        b"\0".join([text, " ".join([found, *compiler[1:], *_FLAGS]).encode(), _machine()])
     ).hexdigest()[:32]
     folder = _cache_folder()
     library = folder / f"kernel-{name}.so"
     if not library.exists():
-        _compile([found, *compiler[1:]], library)
+        _compile([found, *compiler[1:]], source, library)
     try:
         return ctypes.CDLL(str(library))
     except OSError as error:
@@ -65,10 +68,10 @@ def load() -> ctypes.CDLL:
         raise KernelUnavailableError(f"the compiled kernel can't be loaded: {error}") from error
 
 
-def _compile(compiler: list[str], library: Path) -> None:
+def _compile(compiler: list[str], source: Path, library: Path) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / "kernel.so"
-        command = [*compiler, *_FLAGS, str(SOURCE), "-o", str(made), "-lm"]
+        command = [*compiler, *_FLAGS, str(source), "-o", str(made), "-lm"]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, check=False, timeout=_COMPILE_TIMEOUT_S

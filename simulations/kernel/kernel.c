@@ -425,7 +425,7 @@ int homebody_item_training(const ItemTraining *task, const People *people, const
   return DONE;
 }
 
-/* ---- One-shot statistics --------------------------------------------------------------------- */
+/* ---- Vectors --------------------------------------------------------------------- */
 
 /* Adds entries at their places, clipped; the same as add_person for a vector that is not rows. */
 INLINE int add_entries(const float *values, const int64_t *places, int64_t count, const Sum *out,
@@ -456,16 +456,15 @@ static int64_t most_entries(const People *people, const int64_t *asked, int64_t 
   return most;
 }
 
-/* Every person of `asked` gives the unit-norm history vector. sum: int64[n_items]. */
-int homebody_item_counts(const People *people, const Sum *out, const int64_t *asked,
+/* Every person of `asked` gives one vector, sparse or dense, in compressed rows: `items` are places
+   in the sum, `weights` what stands there. An empty row adds nothing and is DONE. This is the way
+   into the sum for every task whose vectors are made elsewhere. */
+int homebody_add_vectors(const People *people, const Sum *out, const int64_t *asked,
                          int64_t n_asked) {
   int64_t *places = malloc(8 * most_entries(people, asked, n_asked));
   if (!places) return NO_MEMORY;
   for (int64_t at = 0; at < n_asked; at++) {
     int64_t start = people->offsets[asked[at]], count = people->offsets[asked[at] + 1] - start;
-    out->norms[at] = 0.0;
-    out->status[at] = NOTHING_TO_SEND;
-    if (!count) continue;
     for (int64_t entry = 0; entry < count; entry++) places[entry] = people->items[start + entry];
     out->status[at] = (uint8_t)add_entries(people->weights + start, places, count, out,
                                            out->norms + at);
@@ -511,19 +510,31 @@ int homebody_item_statistics(const People *people, const Sum *out, int64_t top_i
 
 /* ---- Evaluation ------------------------------------------------------------------------------ */
 
-/* The private vectors of `asked` under a table, which a simulation may see and a server never.
+/* The private vectors of `asked` under a table, which a simulation may see and a server never: by the
+   ridge solve, or x F where `project` is not 0, for any rank.
    vectors: float32[asked, rank]; zeros for an empty history. */
-int homebody_private_vectors(const float *factors, int32_t rank, double ridge, const People *people,
-                             const int64_t *asked, int64_t n_asked, float *vectors) {
-  if (rank < 1 || rank > MAX_RANK) return BAD_ARGUMENT;
-  double *memory = malloc(sizeof(double) * ((int64_t)rank * rank + rank));
+int homebody_private_vectors(const float *factors, int32_t rank, double ridge, int32_t project,
+                             const People *people, const int64_t *asked, int64_t n_asked,
+                             float *vectors) {
+  if (rank < 1 || (!project && rank > MAX_RANK)) return BAD_ARGUMENT;
+  double *memory = malloc(sizeof(double) * ((project ? 0 : (int64_t)rank * rank) + rank));
   if (!memory) return NO_MEMORY;
   memset(vectors, 0, sizeof(float) * rank * n_asked);
   for (int64_t at = 0; at < n_asked; at++) {
     int64_t start = people->offsets[asked[at]], held = people->offsets[asked[at] + 1] - start;
     if (!held) continue;
-    private_vector(factors, people->items + start, people->weights + start, held, rank, ridge,
-                   memory, memory + (int64_t)rank * rank, vectors + at * rank);
+    if (!project) {
+      private_vector(factors, people->items + start, people->weights + start, held, rank, ridge,
+                     memory + rank, memory, vectors + at * rank);
+      continue;
+    }
+    memset(memory, 0, sizeof(double) * rank);
+    for (int64_t entry = start; entry < start + held; entry++) {
+      const float *row = factors + (int64_t)people->items[entry] * rank;
+      const double x = people->weights[entry];
+      for (int j = 0; j < rank; j++) memory[j] += x * row[j];
+    }
+    for (int j = 0; j < rank; j++) vectors[at * rank + j] = (float)memory[j];
   }
   free(memory);
   return DONE;
