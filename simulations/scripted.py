@@ -39,6 +39,7 @@ class Behaviour(StrEnum):
 
     HONEST = "honest"
     EXAGGERATES = "exaggerates a million times"
+    OPPOSES = "sends the opposite of what it learned"
     REFUSES_CONSENT = "refuses consent"
     WITHDRAWS = "withdraws between acceptance and upload"
     CONSENT_RAN_OUT = "shows a consent that has run out"
@@ -60,6 +61,7 @@ class Behaviour(StrEnum):
 EXPECTED: Final[Mapping[Behaviour, Refusal | None]] = {
     Behaviour.HONEST: None,
     Behaviour.EXAGGERATES: None,
+    Behaviour.OPPOSES: None,
     Behaviour.REFUSES_CONSENT: Refusal.NO_CONSENT,
     Behaviour.WITHDRAWS: Refusal.CONSENT_WITHDRAWN,
     Behaviour.CONSENT_RAN_OUT: Refusal.CONSENT_EXPIRED,
@@ -160,6 +162,8 @@ class ScriptedDevice:
         match self.behaviour:
             case Behaviour.EXAGGERATES:
                 vector = replace(vector, values=vector.values * np.float32(1e6))
+            case Behaviour.OPPOSES:
+                vector = replace(vector, values=-vector.values)
             case Behaviour.NOT_A_NUMBER:
                 values = vector.values.copy()
                 values[:1] = np.nan
