@@ -101,6 +101,16 @@ class TrainingRecipe:
             return ClippingPolicy(clip_norm=self.clip_norm)
         return ClippingPolicy.adaptive(clip_norm=self.clip_norm, adaptation=self.adaptation)
 
+    def terms(self, *, run_id: str, started_at_s: int) -> RunTerms:
+        """Give what every order says of a run that has no noise, and so no plan."""
+        return RunTerms(
+            run_id=run_id,
+            started_at_s=started_at_s,
+            rounds=self.rounds,
+            min_separation=self.min_separation,
+            max_participations=self.participations,
+        )
+
     def factorisation(self) -> Factorisation:
         """Find the best strategy of the mechanism for these rounds; seconds at first."""
         return factorisation_for(
@@ -249,22 +259,28 @@ def train_rounds_without_privacy(
     *,
     cohort_of: CohortOf | None,
     on_round: OnRound | None,
+    terms: RunTerms | None = None,
+    first_round: int = 0,
 ) -> tuple[TrainingState, list[TaskRecord]]:
     """Train on exact sums, under the same rules of participation: the ceiling of a simulation.
+
+    Args:
+        campaign: Whom to ask.
+        start: The table before the first round that is asked.
+        recipe: What is done in each round.
+        cohort_of: Round number to node ids.
+        on_round: Called after each round.
+        terms: Of a run that was begun before; by default it begins now.
+        first_round: Number of the first round that is asked.
 
     Raises:
         QuorumNotReachedError: too few contributions to a round.
     """
     n_items, rank = start.factors.shape
-    terms = RunTerms(
-        run_id=campaign.new_task_id(),
-        started_at_s=int(campaign.clock()),
-        rounds=recipe.rounds,
-        min_separation=recipe.min_separation,
-        max_participations=recipe.participations,
-    )
+    if terms is None:
+        terms = recipe.terms(run_id=campaign.new_task_id(), started_at_s=int(campaign.clock()))
     state, records = start, []
-    for number in range(recipe.rounds):
+    for number in range(first_round, recipe.rounds):
         result = campaign.ask(
             TaskKind.ITEM_TRAINING,
             dimension=n_items * rank,

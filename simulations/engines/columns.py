@@ -146,14 +146,18 @@ class HistoryColumns:
         """
         if room < 1:
             raise ValueError(f"the batch needs room for at least one item; got {room}")
-        if not len(self.items) or int(self.lengths.max()) <= room:
+        lengths = self.lengths
+        if not len(self.items) or int(lengths.max()) <= room:
             return self.offsets, self.items
-        person = np.repeat(np.arange(self.people), self.lengths)
-        # Among items of one moment the lower ones come first.
-        order = np.lexsort((self.items, -self.last_time_s, person))
-        rank = np.arange(len(order)) - np.asarray(self.offsets)[person]
-        kept = np.sort(order[rank < room])
-        return _offsets_of(person[kept], self.people), np.ascontiguousarray(self.items[kept])
+        kept = np.ones(len(self.items), bool)
+        # Person by person: sorting a few entries many times is faster than all entries once.
+        for person in np.flatnonzero(lengths > room):
+            start, stop = int(self.offsets[person]), int(self.offsets[person + 1])
+            # Among items of one moment the lower ones come first.
+            order = np.argsort(-self.last_time_s[start:stop], kind="stable")
+            kept[start + order[room:]] = False
+        offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, room))]).astype(np.int64)
+        return offsets, np.ascontiguousarray(self.items[kept])
 
 
 def _offsets_of(person: NDArray[np.int64], people: int) -> NDArray[np.int64]:

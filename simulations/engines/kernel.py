@@ -124,8 +124,7 @@ class KernelStrategy:
                     found[at] = code_of(Refusal.PARTICIPATION_EXCEEDED)
         willing = np.flatnonzero(found == WILLING)
         self._report(Stage.ACCEPTED, len(willing), len(people))
-        leaving = self.crowd.withdraw(order, people[willing])
-        found[willing[leaving]] = code_of(Refusal.CONSENT_WITHDRAWN)
+        found[willing] = self.crowd.hand_out(order, people[willing])
         total, asked = plan.new_sum(), np.flatnonzero(found == WILLING)
         added = self.pool.add_up(order, self.crowd.holdings, people[asked])
         found[asked] = added.outcome

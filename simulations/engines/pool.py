@@ -18,9 +18,15 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from client_sdk.wire import Order, Refusal
+from client_sdk.wire import Order
 from simulations.engines.crowd import WILLING, code_of
-from simulations.engines.encoders import AS_FAST, KernelOptions, OrderRefusedError, encoder_for
+from simulations.engines.encoders import (
+    AS_FAST,
+    REFUSAL_OF,
+    KernelOptions,
+    OrderRefusedError,
+    encoder_for,
+)
 from simulations.engines.holdings import Holdings
 from simulations.kernel.binding import Status, fit_entry
 
@@ -86,10 +92,12 @@ ONE_THREAD: Final = Threads()
 
 
 def merged(shards: Sequence[ShardSum]) -> ShardSum:
-    """Put shards together, in the order of their people; the first one's array takes the sum."""
+    """Put shards together, in the order of their people; they may be read-only, and stay as is."""
     steps = shards[0].steps
-    for shard in shards[1:]:
-        steps += shard.steps
+    if len(shards) > 1:
+        steps = steps.copy()
+        for shard in shards[1:]:
+            steps += shard.steps
     return ShardSum(steps=steps, outcome=np.concatenate([each.outcome for each in shards]))
 
 
@@ -120,8 +128,8 @@ def add_up_shard(
     for start in range(0, len(people), block):
         done = encode(people[start : start + block], steps)
         said = outcome[start : start + block]
-        said[done.status == Status.NOTHING_TO_SEND] = code_of(Refusal.TOO_LITTLE_DATA)
-        said[done.status == Status.NOT_FINITE] = code_of(Refusal.OUTBOUND_GUARD)
+        for status, reason in REFUSAL_OF.items():
+            said[done.status == status] = code_of(reason)
         sent = done.norms[done.status == Status.DONE]
         balance += 2 * int(np.count_nonzero(sent <= order.clip_norm)) - len(sent)
     if order.clipping.extra_entries:

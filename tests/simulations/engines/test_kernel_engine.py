@@ -452,6 +452,9 @@ def test_kernel_task_without_a_kernel_refused_before_reserving(
         price = PrivacyTarget(epsilon=2.0, delta=1e-7, new_noise=seeded_noise(1))
         strategy = KernelStrategy(ledger=house.ledger, crowd=crowd, clock=lambda: SIMULATED_NOW_S)
         campaign = make("adaptive", price, strategy)
+        noise_at_home = {"entries": 9, "local_noise_multiplier": 1.0}
         with pytest.raises(UnsupportedByKernelError, match="engine devices"):
-            campaign.ask(TaskKind.BANDIT_STATISTICS, dimension=9, noise_multiplier=1.0)
+            campaign.ask(
+                TaskKind.SURVEY, dimension=9, noise_multiplier=1.0, parameters=noise_at_home
+            )
         assert not house.ledger.reservations()
