@@ -45,9 +45,9 @@ from models.item_statistics import (
 )
 from privacy.gaussian import noise_multipliers_for
 from simulations.arms import Arms
+from simulations.arms.simple import popularity
 from simulations.attributes import catalogue_attributes
 from simulations.data.bundled import load_bundled
-from simulations.evaluation.arms import popularity
 from simulations.evaluation.metrics import Measured, Scorer, measure, summarise
 from simulations.evaluation.split import Part, Split, draw_targets, hold_out
 from simulations.population import histories_of

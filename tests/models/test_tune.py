@@ -5,7 +5,7 @@ import pytest
 
 from client_sdk.wire.vectors import pack_outer_product
 from privacy.gaussian import epsilon_of
-from simulations.evaluation.arms import popularity
+from simulations.arms.simple import popularity
 from simulations.tune import (
     DELTA,
     POPULATION,

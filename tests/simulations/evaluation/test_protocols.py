@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from simulations.arms import simple as arms
 from simulations.data.bundled import load_bundled
-from simulations.evaluation import arms
 from simulations.evaluation.metrics import measure, summarise
 from simulations.evaluation.split import Split, draw_targets, hold_out
 
