@@ -4,16 +4,18 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 OLD := .venv-tflite
+PFL := .venv-pfl
+FLOWER := .venv-flower
 OUT ?= out
 STAMP := $(VENV)/.ready
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export FLWR_TELEMETRY_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo superlink test lint types imports unit runtimes fuzz bench clean
+.PHONY: help setup demo superlink test lint types imports unit runtimes fuzz bench bench-simulation clean
 
 help:  ## Say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -60,5 +62,15 @@ fuzz: $(STAMP)  ## Twenty times the fuzzing that the tests do
 bench: $(STAMP)  ## Ratios against named peers; tables and JSON in out/bench/
 	$(BIN)/python -m benchmarks --out $(OUT)/bench
 
+# Peers live in environments of their own; pfl's torch is ours, or pip would fetch a larger one.
+bench-simulation: $(STAMP)  ## Our simulation beside pfl-research and Flower's, interleaved
+	@test -x $(PFL)/bin/python || $(PYTHON) -m venv $(PFL)
+	$(PFL)/bin/python -m pip install --quiet torch==2.13.0
+	$(PFL)/bin/python -m pip install --quiet 'pfl[pytorch]==0.6.0'
+	@test -x $(FLOWER)/bin/python || $(PYTHON) -m venv $(FLOWER)
+	$(FLOWER)/bin/python -m pip install --quiet 'flwr[simulation]>=1.41,<1.42'
+	$(BIN)/python -m benchmarks.simulation --pfl $(PFL)/bin/python --flower $(FLOWER)/bin/python \
+	  --json benchmarks/results/simulation.json
+
 clean:  ## Remove the virtual environment and every output
-	rm -rf $(VENV) $(OLD) $(OUT) build dist *.egg-info
+	rm -rf $(VENV) $(OLD) $(PFL) $(FLOWER) $(OUT) build dist *.egg-info

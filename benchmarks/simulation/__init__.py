@@ -1,0 +1,1 @@
+"""Homebody's kernel engine beside pfl-research and Flower's simulation, on one workload."""
