@@ -44,8 +44,23 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
         ),
         "simulate": Command(
             module="simulations.cli",
-            summary="the same on your own events",
+            summary="the same on your own events, or on synthetic people",
             extra="simulation",
+        ),
+        "population": Command(
+            summary="synthetic people that are like real ones, as many as a simulation wants",
+            parts={
+                "fit": Command(
+                    module="simulations.population_commands",
+                    summary="from an events file to a model of its people, a small JSON file",
+                    extra="simulation",
+                ),
+                "make": Command(
+                    module="simulations.population_commands",
+                    summary="from a model and a seed to a folder of people for simulate --people",
+                    extra="simulation",
+                ),
+            },
         ),
         "device": Command(
             module="client_sdk.cli",
@@ -113,8 +128,17 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
 # What a command may lack when its extra was not installed.
 _OPTIONAL: Final = frozenset(
     {
-        *("dp_accounting", "fastapi", "flwr", "jinja2", "matplotlib", "opacus", "psycopg"),
-        *("scipy", "sqlalchemy", "tensorflow", "torch", "uvicorn"),
+        *("dp_accounting", "fastapi", "flwr", "implicit", "jinja2", "matplotlib", "opacus"),
+        *(
+            "psycopg",
+            "ray",
+            "scipy",
+            "sqlalchemy",
+            "tensorflow",
+            "threadpoolctl",
+            "torch",
+            "uvicorn",
+        ),
     }
 )
 

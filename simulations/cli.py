@@ -20,6 +20,7 @@ from simulations.settings import (
     DEFAULT_EPSILONS,
     DEFAULT_POPULATION,
     DEFAULT_SEEDS,
+    ENGINES,
     TASKS,
     DemoSettings,
     SettingsError,
@@ -34,6 +35,26 @@ REPORT_FILE: Final = "report.html"
 
 Settings = DemoSettings | SimulationSettings
 Run = Callable[[Any, Progress], Mapping[str, Any]]
+
+
+_SIMULATE: Final = """\
+The demo's experiment on anyone's events, or on people made up to be like them.
+
+For each seed: consent is asked, the task runs once without noise and once for each epsilon, and
+everyone's list is judged on what they took next. Same settings, same numbers, on every engine."""
+
+_EXAMPLES: Final = """\
+engines (without --engine: kernel where this machine has a C compiler, else devices):
+  kernel     people are rows of columns; 100,000 and more, no device is made
+  devices    the real SDK for each person, in this process; hundreds; rolls the release out
+  superlink  real devices over TLS through a real SuperLink; up to 64 people
+
+examples:
+  homebody simulate --events events.csv --epsilon 2 8 --out report
+  homebody simulate --events events.csv --task item-training --rounds 20 --cohort 500
+  homebody population fit events.csv --out model.json
+  homebody population make model.json --people 100000 --seed 1 --out town
+  homebody simulate --people town --task item-training --rounds 100 --cohort 2000 --workers 2"""
 
 
 class UsageError(ValueError):
@@ -119,8 +140,11 @@ def _parser(command: str) -> _Parser:
             "--superlink", action="store_true", help="send 32 devices through a real SuperLink"
         )
     else:
-        parser.description = "The demo's experiment on anyone's events."
+        parser.description = _SIMULATE
+        parser.epilog = _EXAMPLES
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         _add_data(parser)
+        _add_engine(parser)
         population, seeds, folder = None, 1, None
         folder_help = "folder of the HTML report (none is written without it)"
     budgets = " ".join(f"{epsilon:g}" for epsilon in DEFAULT_EPSILONS)
@@ -157,13 +181,18 @@ def _parser(command: str) -> _Parser:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    """Add what only ``simulate`` has."""
+    """Add what an experiment of ``simulate`` is about."""
     parser.add_argument(
         "--events",
         type=Path,
-        required=True,
         metavar="FILE",
         help="CSV: user,item,timestamp[,event,quantity,price,category,session]",
+    )
+    parser.add_argument(
+        "--people",
+        type=Path,
+        metavar="FOLDER",
+        help="synthetic people in place of events, from homebody population make",
     )
     parser.add_argument(
         "--items", type=Path, metavar="FILE", help="CSV: item[,name,category,price]"
@@ -188,6 +217,23 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add how people are asked."""
+    parser.add_argument(
+        "--engine",
+        metavar="ENGINE",
+        help=f"{', '.join(ENGINES[:-1])} or {ENGINES[-1]} (default: chosen, and the result says "
+        "why)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        metavar="W",
+        help="threads of the engine kernel; the numbers are the same (default: %(default)s)",
+    )
+
+
 def _settings(command: str, options: argparse.Namespace) -> Settings:
     """Turn the words into checked settings."""
     epsilons = DEFAULT_EPSILONS if options.epsilon is None else tuple(options.epsilon)
@@ -202,6 +248,7 @@ def _settings(command: str, options: argparse.Namespace) -> Settings:
     return SimulationSettings(
         events=options.events,
         items=options.items,
+        people=options.people,
         task=options.task,
         epsilons=epsilons,
         delta=options.delta,
@@ -211,6 +258,8 @@ def _settings(command: str, options: argparse.Namespace) -> Settings:
         top_items=options.top_items,
         seed=options.seed,
         seeds=options.seeds,
+        engine=options.engine,
+        workers=options.workers,
     )
 
 
@@ -222,6 +271,10 @@ def _check_inputs(settings: Settings) -> None:
                 raise UsageError(f"{path} does not exist")
             if path is not None and path.is_dir():
                 raise UsageError(f"{path} is a folder; expected a CSV file")
+        folder = settings.people
+        if folder is not None and not folder.is_dir():
+            problem = "is a file; expected a folder" if folder.exists() else "does not exist"
+            raise UsageError(f"{folder} {problem}; make one with homebody population make")
 
 
 def _runner(command: str, run_demo: Run | None, run_simulation: Run | None) -> Run:

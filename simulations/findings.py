@@ -12,7 +12,8 @@ from typing import Any, Final
 from aggregator.campaign import TaskRecord, refusals_of
 from privacy.accounting import epsilon_pld
 from privacy.events import ADJACENCY, TRUSTED, AssumedPopulation, ReleaseEvent
-from simulations.evaluation.metrics import Measured, summarise_arms
+from simulations.evaluation.metrics import summarise_arms
+from simulations.judging import Judged, Segments
 from simulations.population import Attitude
 
 AS_IS: Final = "-as-is"
@@ -29,20 +30,32 @@ class Findings:
     """What was found so far.
 
     Attributes:
-        metrics: Arm to one measurement a seed.
+        judged: Arm to what it was worth, one a seed.
         releases: Arm to what its first run released and spent.
         seconds: Stage to its time.
         consent: Who said what, in the run that was rolled out.
         rollout: What the devices said of the release.
         example: One person's list before and after.
+        engine: Which one ran, and why.
+        left_out: Arm to why it could not be had.
+        tasks: Arm to what became of each task's invitations, in the first seed.
+        courses: What training looked like round by round, in the first seed.
+        evaluated: How many people were asked, of how many.
+        segments: Who has how much history.
     """
 
-    metrics: dict[str, list[Measured]] = field(default_factory=dict)
+    judged: dict[str, list[Judged]] = field(default_factory=dict)
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     consent: dict[str, Any] = field(default_factory=dict)
     rollout: dict[str, Any] = field(default_factory=dict)
     example: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    courses: dict[str, Any] = field(default_factory=dict)
+    evaluated: dict[str, int] = field(default_factory=dict)
+    segments: list[dict[str, Any]] = field(default_factory=list)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -76,6 +89,36 @@ class Findings:
             "assumed": None if assumed is None else assumed.label,
         }
 
+    def note_tasks(self, arm: str, tasks: Sequence[TaskRecord]) -> None:
+        """Note who was invited to each task of an arm, and why people are not in its sum."""
+        rounds: Counter[str] = Counter()
+        rows = self.tasks[arm] = []
+        for task in tasks:
+            kind = task.event.kind.value
+            rounds[kind] += 1
+            rows.append(
+                {
+                    "task": kind,
+                    "round": rounds[kind],
+                    "invited": task.invited,
+                    "accepted": task.accepted,
+                    "rejected": dict(refusals_of([task])),
+                }
+            )
+
+    def begin_course(self, arm: str, *, what: str, people: int) -> list[dict[str, Any]]:
+        """Give the list to which an arm's looks at its training are added."""
+        seen: list[dict[str, Any]] = []
+        self.courses |= {"what": what, "people": people}
+        self.courses.setdefault("arms", {})[arm] = seen
+        return seen
+
+    def note_judged(self, segments: Segments, *, people: int, of: int) -> None:
+        """Note who was asked, and who has how much history."""
+        self.evaluated = {"people": people, "of": of}
+        asked = next(iter(self.judged.values()))[0].asked
+        self.segments = [{**each, "asked": asked[each["name"]]} for each in segments.to_json()]
+
     def result(
         self,
         *,
@@ -94,16 +137,24 @@ class Findings:
             real: People in the data.
             main: The arm that was rolled out.
         """
-        summary = summarise_arms(self.metrics)
+        runs = self.judged.items()
+        summary = summarise_arms({arm: [one.measured for one in each] for arm, each in runs})
+        by_segment = summarise_arms({arm: [one.segments for one in each] for arm, each in runs})
         return {
             "data": dict(data),
             "settings": dict(settings),
+            "engine": self.engine,
             "metrics": summary,
+            "left_out": self.left_out,
+            "evaluated": self.evaluated,
+            "segments": {"groups": self.segments, "metrics": by_segment},
+            "convergence": self.courses,
+            "tasks": self.tasks,
             "privacy": {
                 "adjacency": ADJACENCY,
                 "trust": TRUSTED,
                 "mechanism": _MECHANISM,
-                "population": {"assumed": assumed, "real": real},
+                "population": {"assumed": assumed, "real": real, **_kind_of(data)},
                 "releases": list(self.releases.values()),
                 "real": _real_sentence(summary, main, real),
             },
@@ -123,6 +174,11 @@ def consent_of(attitudes: Counter[Attitude], tasks: Sequence[TaskRecord]) -> dic
         "accepted": tasks[-1].accepted,
         "rejected": dict(refusals_of(tasks[-1:])),
     }
+
+
+def _kind_of(data: Mapping[str, Any]) -> dict[str, bool]:
+    """Mark people that never lived."""
+    return {"synthetic": True} if data.get("synthetic") else {}
 
 
 def _real_sentence(summary: Mapping[str, Any], arm: str, people: int) -> str:

@@ -119,6 +119,10 @@ class House:
         """What an app ships to verify them."""
         return self.repository.trusted_root()
 
+    def ledger_for(self, privacy: PrivacyTarget | UnsafeNoPrivacy) -> ReleaseLedger:
+        """Give what books a campaign: the ledger, or nothing where nothing is private."""
+        return UnsafeUnbookedLedger() if isinstance(privacy, UnsafeNoPrivacy) else self.ledger
+
     def campaign(
         self,
         *,
@@ -143,12 +147,9 @@ class House:
         """
         self._campaigns += 1
         consents = self._directory / f"consents-{self._campaigns}.db"
-        ledger: ReleaseLedger = (
-            UnsafeUnbookedLedger() if isinstance(privacy, UnsafeNoPrivacy) else self.ledger
-        )
         strategy = BoundedSumStrategy(
             signer=self.key,
-            ledger=ledger,
+            ledger=self.ledger_for(privacy),
             consents=ConsentRegistry(f"sqlite:///{consents}"),
             directory=enrolled,
             clock=self._clock,

@@ -23,6 +23,7 @@ from flwr.app import Message
 from client_sdk import Homebody
 from client_sdk.federation.flower_device import handle_message
 from client_sdk.intelligence import History
+from client_sdk.ports import Clock
 from client_sdk.signals.activity import Activity
 from client_sdk.signals.events import Event
 from client_sdk.testing import FixedClock, MemoryKeyStore
@@ -71,9 +72,10 @@ class Person:
 
     def node(self, message: Message) -> Message | None:
         """Be the Flower node of this device."""
-        return handle_message(self._answer, message)
+        return handle_message(self.answer, message)
 
-    def _answer(self, frame: bytes) -> bytes:
+    def answer(self, frame: bytes) -> bytes:
+        """Answer one frame, as the app's SDK does."""
         if self.attitude is Attitude.WITHDRAWS_MIDWAY and _is_model_order(frame):
             # The order is on the device, the work not begun: the person changes their mind.
             self.device.consent.withdraw(*_TOGETHER)
@@ -90,6 +92,7 @@ class Population:
         server_url: The model server.
         trusted_root: What the app ships to verify it.
         seed: Of the attitudes.
+        clock: The devices' clock; by default it stands still at `SIMULATED_NOW_S`.
         on_device: Called after each device is filled.
 
     Raises:
@@ -105,10 +108,11 @@ class Population:
         server_url: str,
         trusted_root: bytes,
         seed: int,
+        clock: Clock | None = None,
         on_device: Callable[[], None] = lambda: None,
     ) -> None:
         _allow_open_files(split.train.n_people * _FILES_A_DEVICE)
-        self.clock = FixedClock(SIMULATED_NOW_S)
+        self.clock: Clock = clock or FixedClock(SIMULATED_NOW_S)
         self._people: list[Person] = []
         attitudes = draw_attitudes(split.train.n_people, seed=seed)
         for number, attitude in enumerate(attitudes):
@@ -124,7 +128,6 @@ class Population:
             device.consent.grant(Purpose.PERSONALISE)
             device.track_many(events_of(split, catalogue, number))
             on_device()
-        self.histories: Sequence[History] = histories_of(split, catalogue)
 
     def __enter__(self) -> Self:
         return self

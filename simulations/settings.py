@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from simulations.data.interactions import LoadedData
 
 Task = Literal["item-statistics", "item-training"]
+EngineName = Literal["kernel", "devices", "superlink"]
 
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
+ENGINES: Final[tuple[EngineName, ...]] = get_args(EngineName)
 DEFAULT_EPSILONS: Final = (2.0, 8.0)
 DEFAULT_DELTA: Final = 1e-6
 DEFAULT_POPULATION: Final = 100_000
@@ -24,6 +26,7 @@ DEFAULT_SEEDS: Final = 3
 # More is either a typing mistake or hours of work.
 _MOST: Final = 1_000_000_000
 _MOST_SEEDS: Final = 1_000
+_MOST_WORKERS: Final = 1_024
 
 
 class SettingsError(ValueError):
@@ -64,11 +67,12 @@ class DemoSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationSettings:
-    """What ``homebody simulate`` does.
+    """What ``homebody simulate`` does: all of it, so that equal settings are an equal run.
 
     Attributes:
-        events: The events file.
+        events: The events file; or ``people``, one of the two.
         items: The items file, where there is one.
+        people: A folder of synthetic people, from ``homebody population make``.
         task: What devices contribute, one of `TASKS`.
         epsilons: Privacy budgets to compare, each > 0; one arm each.
         delta: Probability that the claim fails, in (0, 1).
@@ -78,13 +82,16 @@ class SimulationSettings:
         top_items: How many of the most popular items the statistics cover; chosen when None.
         seed: First seed, >= 0.
         seeds: How many seeds, counted up from the first, >= 1.
+        engine: How people are asked, one of `ENGINES`; chosen when None (`simulations.engines`).
+        workers: Threads of the engine ``kernel``, >= 1; the result does not depend on it.
 
     Raises:
         SettingsError: when a value is outside its range or two contradict each other.
     """
 
-    events: Path
+    events: Path | None = None
     items: Path | None = None
+    people: Path | None = None
     task: Task = "item-statistics"
     epsilons: tuple[float, ...] = DEFAULT_EPSILONS
     delta: float = DEFAULT_DELTA
@@ -94,15 +101,25 @@ class SimulationSettings:
     top_items: int | None = None
     seed: int = 0
     seeds: int = 1
+    engine: EngineName | None = None
+    workers: int = 1
 
     def __post_init__(self) -> None:
+        self._check_source()
         if self.task not in TASKS:
             raise SettingsError(f"task must be one of {', '.join(TASKS)}; got {self.task!r}")
+        if self.engine not in (None, *ENGINES):
+            raise SettingsError(f"engine must be one of {', '.join(ENGINES)}; got {self.engine!r}")
         object.__setattr__(self, "epsilons", _checked_epsilons(self.epsilons))
         _check_delta(self.delta)
         _check_count("rounds", self.rounds)
         _check_count("seeds", self.seeds, most=_MOST_SEEDS)
         _check_count("seed", self.seed, least=0)
+        _check_count("workers", self.workers, most=_MOST_WORKERS)
+        if self.workers != 1 and self.engine in {"devices", "superlink"}:
+            raise SettingsError(
+                f"workers are threads of the engine kernel; with {self.engine} leave them out"
+            )
         for name in ("cohort", "population", "top_items"):
             value = getattr(self, name)
             if value is not None:
@@ -115,15 +132,32 @@ class SimulationSettings:
         if self.cohort is not None and self.population is not None:
             _check_cohort(self.cohort, self.population, "the population")
 
+    def _check_source(self) -> None:
+        if (self.events is None) == (self.people is None):
+            got = "neither" if self.events is None else "both"
+            raise SettingsError(f"give --events FILE or --people FOLDER, one of them; got {got}")
+        if self.people is None:
+            return
+        if self.items is not None:
+            raise SettingsError("items describe events; synthetic people have none: leave it out")
+        if self.engine in {"devices", "superlink"}:
+            raise SettingsError(
+                f"synthetic people have no devices, so the engine {self.engine} cannot ask them; "
+                "take the engine kernel, or give --events"
+            )
+
     def load(self) -> LoadedData:
-        """Load the data and check the settings against it.
+        """Load the events and check the settings against them.
 
         Raises:
             DataError: the files cannot be used.
-            SettingsError: the cohort or the number of top items is larger than what there is.
+            SettingsError: the cohort or the number of top items is larger than what there is; or
+                these settings are about synthetic people.
         """
         from simulations.data.loader import load_events
 
+        if self.events is None:
+            raise SettingsError("these settings are about synthetic people; there are no events")
         loaded = load_events(self.events, self.items)
         self.check(people=loaded.quality.people, items=loaded.quality.items)
         return loaded
@@ -145,10 +179,14 @@ class SimulationSettings:
         """The settings as plain JSON values; files by name, without their folders."""
         return {
             **asdict(self),
-            "events": self.events.name,
-            "items": None if self.items is None else self.items.name,
+            **{name: _name_of(getattr(self, name)) for name in ("events", "items", "people")},
             "epsilons": list(self.epsilons),
         }
+
+
+def _name_of(path: Path | None) -> str | None:
+    """Give a file's or a folder's own name; ``.`` and ``..`` have one too."""
+    return None if path is None else (path.name or path.resolve().name)
 
 
 def arm_name(epsilon: float) -> str:

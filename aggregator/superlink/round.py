@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +121,53 @@ def run_superlink_round(
         QuorumNotReachedError: too few contributions; nothing was published.
         BudgetExhaustedError: the ledger refused; nobody was asked.
     """
+    with connected_devices(
+        devices, connector=connector, directory=directory, port=port
+    ) as connected:
+        strategy = BoundedSumStrategy(
+            signer=signer,
+            ledger=ledger,
+            consents=consents,
+            directory=connected.directory,
+            earlier_tasks=earlier_tasks,
+            on_progress=on_progress,
+        )
+        return strategy.start(connected.grid, plan, node_ids=list(connected.directory))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectedDevices:
+    """Devices that have checked in with a SuperLink.
+
+    Attributes:
+        grid: How to reach them.
+        directory: Node id to the device's public key, in the order of the devices.
+    """
+
+    grid: Grid
+    directory: Mapping[int, str]
+
+
+@contextmanager
+def connected_devices(
+    devices: Sequence[RoundDevice],
+    *,
+    connector: Connector,
+    directory: Path,
+    port: int | None = None,
+) -> Iterator[ConnectedDevices]:
+    """Start a SuperLink, enrol the devices and let them answer until the block ends.
+
+    Args:
+        devices: Who takes part, each in a thread of its own.
+        connector: `SuperLinkConnection`.
+        directory: Where the SuperLink keeps its files.
+        port: The gate's port, the only one that devices see; by default a free one.
+
+    Raises:
+        PortInUseError: another program has the port.
+        SuperLinkError: the SuperLink failed, or the devices could not check in.
+    """
     with ExitStack() as stack:
         inner = stack.enter_context(running_superlink(directory))
         gate = stack.enter_context(running_gate(inner, directory=directory, port=port))
@@ -140,17 +187,9 @@ def run_superlink_round(
             )
             for key in keys
         ]
-        strategy = BoundedSumStrategy(
-            signer=signer,
-            ledger=ledger,
-            consents=consents,
-            directory=directory_of_devices,
-            earlier_tasks=earlier_tasks,
-            on_progress=on_progress,
-        )
         with _in_threads(connections, devices) as failures:
             _wait_for_check_in(grid, list(directory_of_devices), failures)
-            return strategy.start(grid, plan, node_ids=list(directory_of_devices))
+            yield ConnectedDevices(grid=grid, directory=directory_of_devices)
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def write_results(
 
         texts.append((report_path, render_page(result)))
     for path, text in texts:
-        _write_whole(path, text)
+        write_whole(path, text)
     return [path for path, _ in texts]
 
 
@@ -104,8 +104,12 @@ def _probe(folder: Path) -> None:
         raise OutputError(f"cannot write to {folder} ({error.strerror})") from error
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside the target and move into place."""
+def write_whole(path: Path, text: str) -> None:
+    """Write beside the target and move into place; the target's folder is made.
+
+    Raises:
+        OutputError: when writing fails; a file that was there before is then unchanged.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from typing import Any, Final
 
+from simulations.report.charts import answer_chart, course_chart, segment_chart
 from simulations.report.plots import arm_colours, bars, funnel
 from simulations.report.words import (
     ALONE,
@@ -17,8 +18,10 @@ from simulations.report.words import (
     best_private_arm,
     count,
     duration,
+    engine_line,
     finding,
     in_order,
+    judged_line,
     mean_of,
     on_devices,
     percent,
@@ -83,12 +86,36 @@ def render_page(result: Mapping[str, Any]) -> str:
         metric_labels=METRIC_LABELS,
         privacy=_privacy(result),
         consent=result.get("consent", {}),
+        **_course(result),
         funnel=Markup(funnel(result.get("consent", {}))),  # noqa: S704 - as above
         example=_example(result.get("example", {})),
         rollout=on_devices(result.get("rollout", {})),
         facts=_facts(result),
         total_s=total_seconds(result.get("seconds")),
     )
+
+
+def _course(result: Mapping[str, Any]) -> dict[str, Any]:
+    """How it went: charts of segments, training and answers, and what was left out."""
+    from markupsafe import Markup
+
+    metrics, tasks = result.get("metrics", {}), result.get("tasks", {})
+    convergence = result.get("convergence", {})
+    best = best_private_arm(tasks)
+    arm = best if best is not None else next(iter(tasks), "")
+    answers = answer_chart(tasks.get(arm, ()))
+    return {
+        # matplotlib escapes the text it writes
+        "segments": Markup(segment_chart(result.get("segments", {}), metrics)),  # noqa: S704
+        "training": Markup(course_chart(convergence, metrics)),  # noqa: S704
+        "training_what": str(convergence.get("what", "")),
+        "training_people": convergence.get("people"),
+        "answers": Markup(answers),  # noqa: S704
+        "answers_arm": arm_label(arm, result.get("privacy", {}).get("population", {}).get("real")),
+        "engine": engine_line(result.get("engine", {})),
+        "judged": judged_line(result.get("evaluated", {})),
+        "left_out": [(arm_label(arm), why) for arm, why in result.get("left_out", {}).items()],
+    }
 
 
 def _cards(result: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -176,6 +203,7 @@ def _privacy(result: Mapping[str, Any]) -> dict[str, Any]:
         "releases": releases,
         "assumed": assumed,
         "real": real,
+        "synthetic": bool(population.get("synthetic")),
         "is_assumed": bool(assumed and real and assumed != real),
         "facts": [
             (label, str(privacy[key]))

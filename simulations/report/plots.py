@@ -83,7 +83,7 @@ def bars(
     spreads = [std_of(metrics, arm, protocol, metric) for arm in arms]
     colours = arm_colours(list(metrics))
     share = metric.startswith("hr")
-    figure, axes = _figure(width=9.6 if wide else 4.6, height=0.42 * len(arms) + 0.25)
+    figure, axes = empty_figure(width=9.6 if wide else 4.6, height=0.42 * len(arms) + 0.25)
     rows = range(len(arms))
     edge = max(mean + spread for mean, spread in zip(means, spreads, strict=True)) or 1.0
     drawn = axes.barh(rows, means, height=0.62, color=[colours[arm] for arm in arms], zorder=2)
@@ -109,7 +109,7 @@ def bars(
     axes.set_xlim(0, edge * 1.22)
     axes.set_ylim(len(arms) - 0.45, -0.55)
     axes.set_xticks([])
-    return _svg(figure, f"{protocol}-{metric}", title)
+    return as_svg(figure, f"{protocol}-{metric}", title)
 
 
 def funnel(consent: Mapping[str, Any]) -> str:
@@ -135,7 +135,7 @@ def funnel(consent: Mapping[str, Any]) -> str:
     ]
     if not any(number for _, number, _ in steps):
         return ""
-    figure, axes = _figure(width=9.6, height=0.36 * len(steps) + 0.25)
+    figure, axes = empty_figure(width=9.6, height=0.36 * len(steps) + 0.25)
     edge = max(number for _, number, _ in steps)
     rows = list(range(len(steps)))
     axes.barh(
@@ -153,10 +153,10 @@ def funnel(consent: Mapping[str, Any]) -> str:
     axes.set_xlim(0, edge * 1.1)
     axes.set_ylim(len(steps) - 0.45, -0.55)
     axes.set_xticks([])
-    return _svg(figure, "consent", "What became of the devices that were asked")
+    return as_svg(figure, "consent", "What became of the devices that were asked")
 
 
-def _figure(*, width: float, height: float) -> tuple[Any, Any]:
+def empty_figure(*, width: float, height: float) -> tuple[Any, Any]:
     """Make an empty figure, in inches, without pyplot's global state."""
     from matplotlib.figure import Figure
 
@@ -170,8 +170,14 @@ def _figure(*, width: float, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any, name: str, title: str) -> str:
-    """Write the figure as an element that scales with the page, the same bytes each time."""
+def as_svg(figure: Any, name: str, title: str) -> str:
+    """Write a figure as an element that scales with the page, the same bytes each time.
+
+    Args:
+        figure: From `empty_figure`.
+        name: Of the picture, once a page: its ids begin with it.
+        title: What it says, for readers who cannot see it.
+    """
     import matplotlib as mpl
 
     stream = io.StringIO()

@@ -12,8 +12,10 @@ from simulations.report.words import (
     arm_label,
     count,
     duration,
+    engine_line,
     finding,
     in_order,
+    judged_line,
     mean_of,
     on_devices,
     reason,
@@ -88,7 +90,8 @@ def _privacy(privacy: Mapping[str, Any]) -> str:
             lines.append(f"    {release['assumed']}")
     if assumed and real:
         planned = f"{count(assumed)} ASSUMED for the noise, " if assumed != real else ""
-        lines.append(f"  population: {planned}{count(real)} real")
+        kind = "SYNTHETIC" if population.get("synthetic") else "real"
+        lines.append(f"  population: {planned}{count(real)} {kind}")
     lines += [
         _wrapped(f"{key}: {privacy[key]}", "  ")
         for key in ("adjacency", "trust", "mechanism", "real")
@@ -98,8 +101,14 @@ def _privacy(privacy: Mapping[str, Any]) -> str:
 
 
 def _counts(result: Mapping[str, Any]) -> str:
-    """Consent and time."""
+    """Engine, consent and time."""
     lines = []
+    if engine := engine_line(result.get("engine", {})):
+        lines.append(_wrapped(f"Engine: {engine}"))
+    if judged := judged_line(result.get("evaluated", {})):
+        lines.append(f"Judged on {judged}")
+    for arm, why in result.get("left_out", {}).items():
+        lines.append(_wrapped(f"Left out: {arm_label(arm)}: {why}"))
     consent = result.get("consent", {})
     if consent:
         words = ("granted", "refused", "withdrawn", "accepted")

@@ -27,6 +27,8 @@ REASONS: Final[Mapping[str, str]] = {
     "too-little-data": "too little data",
     "not-finite": "not a finite number",
     "no-answer": "no answer in time",
+    "too-soon": "was in a round too recently",
+    "participations-spent": "was in as many rounds as allowed",
 }
 
 
@@ -184,6 +186,30 @@ def on_devices(rollout: Mapping[str, Any]) -> str:
     return text
 
 
+def engine_line(engine: Mapping[str, Any]) -> str:
+    """Say who asked people, where that was a choice.
+
+    Example:
+        >>> engine_line({"name": "kernel", "why": "as asked"})
+        'kernel (as asked)'
+    """
+    why = engine.get("why")
+    return f"{engine.get('name')} ({why})" if why else ""
+
+
+def judged_line(evaluated: Mapping[str, Any]) -> str:
+    """Say on how many people the lists were judged, where not on all.
+
+    Example:
+        >>> judged_line({"people": 10_000, "of": 100_000}), judged_line({"people": 5, "of": 5})
+        ('10,000 of 100,000 people', '')
+    """
+    people, of = evaluated.get("people"), evaluated.get("of")
+    if people is None or of is None or people >= of:
+        return ""
+    return f"{count(people)} of {count(of)} people"
+
+
 def finding(result: Mapping[str, Any]) -> tuple[str, str]:
     """Say what a run found: a headline and a paragraph, true also when nothing was gained.
 
@@ -228,6 +254,11 @@ def finding(result: Mapping[str, Any]) -> tuple[str, str]:
         found += (
             f" The noise is as if {count(assumed)} people took part (assumed); the data has "
             f"{count(real)}."
+        )
+    if population.get("synthetic"):
+        found += (
+            " These people are synthetic: they show what noise and numbers of people do, not how "
+            "good the lists are for anyone."
         )
     if seeds_of(metrics) < 2:
         found += " This is a single seed: the spread is not known."

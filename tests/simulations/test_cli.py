@@ -91,6 +91,7 @@ def test_main_simulate_options_reach_the_settings(tmp_path: Path, events: Path) 
     words = ["simulate", "--events", str(events), "--items", str(events), "--epsilon", "3"]
     words += ["--task", "item-training", "--delta", "1e-7", "--rounds", "4", "--cohort", "2"]
     words += ["--population", "9", "--top-items", "2", "--seed", "5", "--seeds", "2"]
+    words += ["--engine", "kernel", "--workers", "3"]
     code, out, _ = run([*words, "--json", str(json_path)], ran)
     assert code == 0
     assert ran.settings == SimulationSettings(
@@ -105,6 +106,8 @@ def test_main_simulate_options_reach_the_settings(tmp_path: Path, events: Path) 
         top_items=2,
         seed=5,
         seeds=2,
+        engine="kernel",
+        workers=3,
     )
     assert set(json.loads(json_path.read_text())) == {"data", "metrics", "seconds"}
     assert f"written: {json_path}" in out
@@ -149,7 +152,14 @@ def test_main_bad_words_are_one_line_and_exit_code_two(
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ([], "--events"),
+        ([], "give --events FILE or --people FOLDER, one of them; got neither"),
+        (["--events", "{events}", "--people", "{folder}"], "one of them; got both"),
+        (["--people", "{folder}/none"], "none does not exist; make one with homebody population"),
+        (["--people", "{events}"], "is a file; expected a folder"),
+        (["--people", "{folder}", "--engine", "superlink"], "synthetic people have no devices"),
+        (["--events", "{events}", "--engine", "warp"], "engine must be one of kernel, devices"),
+        (["--events", "{events}", "--workers", "0"], "workers must be from 1"),
+        (["--events", "{events}", "--workers", "two"], "invalid int value: 'two'"),
         (["--events", "{folder}/none.csv"], "none.csv does not exist"),
         (["--events", "{folder}"], "is a folder"),
         (["--events", "{events}", "--items", "{folder}/none.csv"], "none.csv does not exist"),
@@ -228,6 +238,31 @@ def test_main_help_is_shown_with_exit_code_zero(
     text = capsys.readouterr().out
     assert f"usage: homebody {command}" in text
     assert "--epsilon" in text
+
+
+def test_main_simulate_help_teaches_engines_and_first_steps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What an engine is for, and a line to copy for each way to begin; the demo has no engines."""
+    assert main(["simulate", "--help"]) == 0
+    text = capsys.readouterr().out
+    for part in (
+        "people are rows",
+        "up to 64 people",
+        "population make model.json",
+        "--people town",
+    ):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 100
+    assert main(["demo", "--help"]) == 0
+    assert "--engine" not in capsys.readouterr().out
+
+
+def test_main_simulate_people_reach_the_settings(tmp_path: Path) -> None:
+    """Synthetic people take the place of events."""
+    ran = Ran()
+    assert run(["simulate", "--people", str(tmp_path)], ran)[0] == 0
+    assert ran.settings == SimulationSettings(people=tmp_path)
 
 
 def test_main_narrow_encoding_never_breaks_the_output(tmp_path: Path) -> None:

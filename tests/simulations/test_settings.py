@@ -48,12 +48,22 @@ def test_settings_value_out_of_range_is_refused(changes: dict[str, Any], part: s
         ({"cohort": 50, "population": 40}, "cohort must be at most the population, 40; got 50"),
         ({"top_items": 0}, "top-items must be from 1"),
         ({"seed": -1}, "seed must be from 0"),
+        ({"engine": "steam"}, "engine must be one of kernel, devices, superlink; got 'steam'"),
+        ({"workers": 0}, "workers must be from 1 to 1024"),
+        ({"workers": 2, "engine": "devices"}, "threads of the engine kernel; with devices"),
+        ({"people": Path("town")}, "one of them; got both"),
+        ({"events": None}, "one of them; got neither"),
+        (
+            {"events": None, "people": Path("town"), "engine": "devices"},
+            "synthetic people have no devices",
+        ),
+        ({"events": None, "people": Path("town"), "items": EVENTS}, "items describe events"),
     ],
 )
 def test_simulation_settings_contradiction_is_refused(changes: dict[str, Any], part: str) -> None:
     """Each message names the setting as it is written on the command line."""
     with pytest.raises(SettingsError, match=part):
-        SimulationSettings(events=EVENTS, **changes)
+        SimulationSettings(**{"events": EVENTS, **changes})
 
 
 def test_simulation_settings_check_compares_with_the_data() -> None:
@@ -75,6 +85,12 @@ def test_simulation_settings_load_reads_and_checks(tmp_path: Path) -> None:
         SimulationSettings(events=path, cohort=3).load()
 
 
+def test_simulation_settings_of_synthetic_people_have_no_events() -> None:
+    """A folder of people is not read as events."""
+    with pytest.raises(SettingsError, match="about synthetic people"):
+        SimulationSettings(people=Path("town")).load()
+
+
 def test_settings_budgets_are_compared_once_each() -> None:
     """A budget that is named twice is one arm."""
     assert DemoSettings(epsilons=(8, 2.0, 8.0)).epsilons == (8.0, 2.0)
@@ -83,8 +99,10 @@ def test_settings_budgets_are_compared_once_each() -> None:
 def test_settings_json_is_plain_and_without_folders(tmp_path: Path) -> None:
     """A folder's name may hold a person's: only file names are written."""
     settings = SimulationSettings(events=tmp_path / "e.csv", items=tmp_path / "i.csv")
-    text = json.dumps([settings.to_json(), DemoSettings().to_json()])
+    synthetic = SimulationSettings(people=tmp_path / "town")
+    text = json.dumps([settings.to_json(), synthetic.to_json(), DemoSettings().to_json()])
     assert '"e.csv"' in text
+    assert '"town"' in text
     assert str(tmp_path) not in text
 
 

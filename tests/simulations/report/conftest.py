@@ -59,6 +59,39 @@ def result() -> dict[str, Any]:
             "rejected": {"consent-withdrawn": 21, "not-finite": 13},
         },
         "rollout": {"version": 2, "updated": 798, "hits": 160, "same_lists": 797, "asked": 798},
+        "engine": {"name": "kernel", "why": "as asked"},
+        "left_out": {"central": "it does not fit"},
+        "evaluated": {"people": 500, "of": 798},
+        "segments": {
+            "groups": [
+                {"name": name, "from": start, "to": end, "people": 266, "asked": 200}
+                for name, start, end in (("new", 1, 9), ("light", 10, 30), ("heavy", 31, 99))
+            ],
+            "metrics": {
+                arm: {name: _measures(value) for name in ("new", "light", "heavy")}
+                for arm, value in ARMS.items()
+            },
+        },
+        "convergence": {
+            "what": "train side: the latest item",
+            "people": 400,
+            "arms": {
+                arm: [{"round": at, "hr@10": 0.01 * at, "ndcg@10": 0.01} for at in (0, 5, 10)]
+                for arm in ("together-eps-8", "together-eps-8-as-is", "together-no-noise")
+            },
+        },
+        "tasks": {
+            "together-eps-8": [
+                {
+                    "task": "item-training",
+                    "round": number,
+                    "invited": 100,
+                    "accepted": 80,
+                    "rejected": {"too-soon": 15, "no-consent": 5},
+                }
+                for number in (1, 2)
+            ]
+        },
         "seconds": {"learning together": 41.3, "total": 66.1},
         "example": {
             "history": ["TEAPOT"],

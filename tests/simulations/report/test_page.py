@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from simulations.report.charts import answer_chart, course_chart, segment_chart
 from simulations.report.page import render_page
 from simulations.report.plots import arm_colours, bars, funnel
 
@@ -94,6 +95,14 @@ def test_render_page_shows_every_section(result: dict[str, Any]) -> None:
         "because · kitchen",
         "2010-12-01",
         "1 min 06 s",
+        "The lists were judged on 500 of 798 people.",
+        "Left out: All data in one place, because it does not fit.",
+        "new: 1 to 9 items",
+        "Seen from the train side: the latest item. 400 people, the first seed.",
+        "Task by task, Together, ε = 8:",
+        "not added: was in a round too recently",
+        "item-training, 2",
+        "Engine: kernel (as asked).",
     ):
         assert part in text
 
@@ -104,15 +113,22 @@ def test_render_page_hostile_text_is_escaped(result: dict[str, Any]) -> None:
     result["example"]["after"][0]["name"] = evil
     result["metrics"][evil] = result["metrics"].pop("central")
     result["consent"]["rejected"][evil] = 3
+    result["engine"]["why"] = result["left_out"][evil] = result["convergence"]["what"] = evil
+    result["segments"]["groups"][0]["name"] = evil
+    result["convergence"]["arms"][evil] = result["convergence"]["arms"]["together-no-noise"]
+    result["tasks"]["together-eps-8"][0] |= {"task": evil, "rejected": {evil: 1, "_": 1}}
     page = render_page(result)
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 3
+    assert page.count("&lt;script&gt;") >= 10
 
 
 def test_render_page_dollar_signs_in_names_are_no_formula(result: dict[str, Any]) -> None:
     """Plots must not read an arm's name as mathematics."""
     result["metrics"]["$\\frac$"] = result["metrics"].pop("central")
-    assert "$\\frac$" in outline(result).text
+    result["convergence"]["arms"]["$\\sqrt$"] = result["convergence"]["arms"]["together-no-noise"]
+    result["tasks"]["together-eps-8"][0]["rejected"] = {"$\\sum$": 1}
+    text = outline(result).text
+    assert all(f"$\\{word}$" in text for word in ("frac", "sqrt", "sum"))
 
 
 def test_render_page_same_result_same_bytes(result: dict[str, Any]) -> None:
@@ -121,7 +137,11 @@ def test_render_page_same_result_same_bytes(result: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "left_out", ["metrics", "privacy", "consent", "example", "seconds", "settings", "data"]
+    "left_out",
+    [
+        *("metrics", "privacy", "consent", "example", "seconds", "settings", "data"),
+        *("engine", "left_out", "evaluated", "segments", "convergence", "tasks"),
+    ],
 )
 def test_render_page_missing_part_is_left_out(result: dict[str, Any], left_out: str) -> None:
     """A page is made of what there is."""
@@ -132,6 +152,42 @@ def test_render_page_missing_part_is_left_out(result: dict[str, Any], left_out: 
 def test_render_page_empty_result_is_still_a_page() -> None:
     """Nothing known, nothing shown, nothing broken."""
     assert "too little data" in outline({}).text
+
+
+def test_render_page_synthetic_people_are_called_so(result: dict[str, Any]) -> None:
+    """Nobody takes made-up people for real ones."""
+    assert "synthetic" not in outline(result).text
+    result["privacy"]["population"]["synthetic"] = True
+    text = outline(result).text
+    assert "798 synthetic people in the data" in text
+    assert "These people are synthetic" in text
+
+
+def test_answer_chart_draws_shares_of_the_invited(result: dict[str, Any]) -> None:
+    """Many tasks are areas, few are bars; nobody invited is no picture."""
+    tasks = result["tasks"]["together-eps-8"]
+    assert answer_chart([]) == answer_chart([{**tasks[0], "invited": 0}]) == ""
+    few, many = answer_chart(tasks), answer_chart(tasks * 100)
+    assert "100 invited" in few
+    assert "tasks, in order" in many
+    assert len(many) < 10 * len(few)
+
+
+def test_course_chart_one_look_draws_nothing(result: dict[str, Any]) -> None:
+    """A single point is no course."""
+    looks = result["convergence"]["arms"]
+    assert course_chart({"arms": {"central": looks["together-eps-8"][:1]}}, {}) == ""
+    assert course_chart({}, {}) == ""
+
+
+def test_segment_chart_shows_what_was_measured(result: dict[str, Any]) -> None:
+    """A segment that nobody was asked of has a dash; without any there is no picture."""
+    segments = result["segments"]
+    assert "–" not in segment_chart(segments, result["metrics"])
+    for arm in segments["metrics"].values():
+        arm["new"]["hr@10"]["mean"] = None
+    assert "–" in segment_chart(segments, result["metrics"])
+    assert segment_chart({"groups": segments["groups"], "metrics": {}}, {}) == ""
 
 
 def test_bars_nothing_measured_draws_nothing() -> None:

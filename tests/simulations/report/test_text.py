@@ -38,6 +38,24 @@ def test_format_report_privacy_claim_is_complete(result: dict[str, Any]) -> None
         assert part in text
 
 
+def test_format_report_says_what_the_numbers_rest_on(result: dict[str, Any]) -> None:
+    """Engine, sample and what was left out; nothing of it where nothing was chosen or left out."""
+    text = format_report(result)
+    for part in (
+        "Engine: kernel (as asked)",
+        "Judged on 500 of 798 people",
+        "Left out: All data in one place: it does not fit",
+    ):
+        assert part in text
+    result |= {
+        "engine": {"name": "devices", "why": ""},
+        "left_out": {},
+        "evaluated": {"people": 798, "of": 798},
+    }
+    text = format_report(result)
+    assert not any(word in text for word in ("Engine", "Judged", "Left out"))
+
+
 def test_format_report_missing_numbers_are_a_dash(result: dict[str, Any]) -> None:
     """A protocol with nobody to ask has no value."""
     result["metrics"]["central"]["discover"]["hr@10"] = {"mean": None, "std": None, "seeds": 0}
