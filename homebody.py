@@ -129,16 +129,8 @@ COMMANDS: Final[Mapping[str, Command]] = MappingProxyType(
 _OPTIONAL: Final = frozenset(
     {
         *("dp_accounting", "fastapi", "flwr", "implicit", "jinja2", "matplotlib", "opacus"),
-        *(
-            "psycopg",
-            "ray",
-            "scipy",
-            "sqlalchemy",
-            "tensorflow",
-            "threadpoolctl",
-            "torch",
-            "uvicorn",
-        ),
+        *("psycopg", "ray", "scipy", "sqlalchemy", "tensorflow", "threadpoolctl", "torch"),
+        "uvicorn",
     }
 )
 
