@@ -31,6 +31,11 @@ LEAVES: Final[Mapping[TaskKind, str]] = {
         "Sums over the decisions that the device took: in which situation, and whether they were "
         "answered, clipped."
     ),
+    TaskKind.PROPENSITY_TRAINING: (
+        "The change that a few learning steps on the device's own cases (what was known, and "
+        "whether it happened) make to the weights of one propensity, clipped; in as many rounds as "
+        "the table of releases says."
+    ),
     TaskKind.SURVEY: (
         "For each question, in which of a few bins fixed beforehand the person is; all questions "
         "together stay within one clip norm."

@@ -15,14 +15,17 @@ BENCHMARKS: Final = {
     "sessions": "lists that heed the session, from popularity to the person",
     "decide": "latency of a decision, beside the bare model and the same over HTTP",
     "models": "propensity beside scikit-learn, uplift beside random targeting",
+    "propensity_population": "a propensity learned together, with and without noise",
     "off_policy": "what one log says of another policy, beside its own log",
     "federation": "strategy clients/s and bytes a device uploads, beside stock Flower",
     "engines": "updates/s of the kernel engine beside real devices; 100,000 synthetic people",
     "surveys": "federated statistics with their intervals, beside exact values",
     "noise": "values/s and memory of each noise mechanism, beside numpy's generator",
     "epsilon_quality": "ranking quality against epsilon and population, beside the known reach",
+    "arms": "what others would run on everyone's raw histories, and local DP, beside ours",
     "utility_curves": "how utility falls with noise, which the planner predicts from",
     "movielens": "ranking quality on MovieLens-1M, beside popularity and the literature",
+    "movielens_goals": "the same without noise, rounds after the statistics, beside the goals",
 }
 _SKIPPED: Final = 2
 

@@ -656,6 +656,7 @@ class Homebody:
                 settings=None if installed.graph is None else installed.table.settings,
                 experiments=self._experiments.outcomes(),
                 bandits=self._models.evidence(),
+                propensities=self._models.cases(),
                 features=lambda: self._signals.features(purpose),
                 categories=lambda: ItemCategories.from_names(
                     [item.category for item in installed.catalogue.items]

@@ -28,12 +28,14 @@ from client_sdk.federation.consent import ConsentCentre, ConsentState
 from client_sdk.intelligence.bandit import LinearBandit
 from client_sdk.intelligence.litert import SignatureModel
 from client_sdk.intelligence.propensity import PropensityModel, PropensitySettings
+from client_sdk.intelligence.propensity_steps import PropensityCases
 from client_sdk.intelligence.state import LearnedStateError
 from client_sdk.intelligence.uplift import UpliftModel
 from client_sdk.ports import Clock
 from client_sdk.signals.vault import Record, Vault
 from client_sdk.wire import Purpose
 from client_sdk.wire.bandit import MAX_ID_CHARS, ArmEvidence
+from client_sdk.wire.propensity import PropensityWeights
 
 MODEL_STREAM: Final = "models"
 _DROPPED: Final = ("model-counters", "dropped")
@@ -164,20 +166,27 @@ class LearnedModels:
             return bandit
 
     def propensity(
-        self, name: str, graph: SignatureModel, settings: PropensitySettings | None = None
+        self,
+        name: str,
+        graph: SignatureModel,
+        settings: PropensitySettings | None = None,
+        *,
+        start: PropensityWeights | None = None,
     ) -> PropensityModel:
         """Give a propensity model as it was left; arguments and errors as `bandit`'s.
 
         Args:
-            name: The app's.
+            name: The app's, and that of the federated task.
             graph: The release's.
-            settings: How to learn.
+            settings: How to learn, and how many cases to keep for learning together.
+            start: What all learned together; where this device has learned nothing yet, it starts
+                there.
         """
         return self._opened(
             name,
             "propensity",
             lambda data: PropensityModel.from_bytes(data, graph, settings),
-            lambda: PropensityModel(graph, settings),
+            lambda: PropensityModel(graph, settings, start=start),
         )
 
     def uplift(
@@ -254,6 +263,19 @@ class LearnedModels:
                     with suppress(LearnedStateError):
                         found[record.key] = LinearBandit.evidence_of(_state(record.value))
             return found
+
+    def cases(self) -> Mapping[str, PropensityCases]:
+        """Give the cases that propensities kept, by name: what a federated task may ask for.
+
+        Of those that the app has asked for since it opened the store: without its graph a state
+        can't learn.
+        """
+        with self.lock:
+            return {
+                name: held.model.cases()
+                for name, held in self._in_use.items()
+                if isinstance(held.model, PropensityModel)
+            }
 
     def export_lines(self) -> Iterator[dict[str, Any]]:
         """Give what is kept as plain JSON; a long state in several parts."""

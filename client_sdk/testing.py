@@ -37,6 +37,7 @@ from client_sdk.wire import (
     sha256_hex,
 )
 from client_sdk.wire.bandit import contribution_length
+from client_sdk.wire.propensity import parameter_count
 
 __all__ = [
     "FakeAggregator",
@@ -233,6 +234,8 @@ class FakeAggregator:
             dimension = contribution_length(
                 n_arms=int(asked.get("arms", 1)), n_features=int(asked.get("features", 1))
             )
+        elif kind is TaskKind.PROPENSITY_TRAINING:
+            dimension = parameter_count(int(asked["features"]), int(asked["hidden"]))
         fields: dict[str, Any] = {
             "task_id": secrets.token_hex(16),
             "kind": kind,

@@ -29,6 +29,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow as tf
 
+from client_sdk.wire.propensity import STEP_FLOOR, parameter_count
 from models.card import ParityReport
 from models.export import export_module
 from models.parity import ALLOWED_OPERATORS, check_parity
@@ -37,18 +38,8 @@ SIGNATURES: Final = ("predict", "train")
 PROPENSITY_OPERATORS: Final = ALLOWED_OPERATORS | {
     "ABS", "CONCATENATION", "DIV", "MAXIMUM", "SLICE", "SQRT", "STRIDED_SLICE", "SUM", "TANH",
 }  # fmt: skip
-EPSILON: Final = 1e-6
 
 _Formula = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
-
-
-def parameter_count(features: int, hidden: int) -> int:
-    """Say how long the vector of parameters is.
-
-    >>> parameter_count(3, 0), parameter_count(3, 2)
-    (4, 11)
-    """
-    return hidden * (features + 2) + 1 if hidden else features + 1
 
 
 class PropensityGraph(tf.Module):  # type: ignore[misc]
@@ -132,7 +123,7 @@ class PropensityGraph(tf.Module):  # type: ignore[misc]
         root = tf.sqrt(memory * memory + gradient * gradient)
         return {
             "logits": logits,
-            "parameters": parameters - learning_rate * gradient / (root + EPSILON),
+            "parameters": parameters - learning_rate * gradient / (root + STEP_FLOOR),
             "memory": root,
         }
 
@@ -200,7 +191,7 @@ def propensity_formulas(features: int, hidden: int) -> dict[str, _Formula]:
             gradient = x.T @ error
         gradient = np.append(gradient, error.sum()) + a["l2"] * p * penalised(features, hidden)
         root = np.hypot(a["memory"], gradient)
-        step = a["learning_rate"] * gradient / (root + EPSILON)
+        step = a["learning_rate"] * gradient / (root + STEP_FLOOR)
         return {"logits": logits, "parameters": p - step, "memory": root}
 
     return {"predict": predict, "train": train}

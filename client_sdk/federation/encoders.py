@@ -23,6 +23,9 @@ Rules a reader can check line by line:
 | outcomes        | (SHA-256), groups, metrics   |                          | (1 + 2 metrics) |
 | bandit-         | bandit = its name on the     | JSON list of k ids       | k (d (d + 1) |
 | statistics      | device, arms = k, features = d |                        | / 2 + d)     |
+| propensity-     | propensity = its name,       | float32: centre, scale,  | weights of   |
+| training        | features = d, hidden = h,    | weights                  | d and h      |
+|                 | learning_rate, memory, passes |                         |              |
 | survey          | entries, local noise (0: none) | the survey             | entries      |
 | model-          | models = 1 or 2, bytes of the  | ranker tables          | 5 or 9       |
 | evaluation      | first                          |                        |              |
@@ -47,6 +50,8 @@ from client_sdk.federation.encoding import (
 from client_sdk.federation.evaluation import asked_dimension as evaluation_dimension
 from client_sdk.federation.evaluation import encode_evaluation
 from client_sdk.federation.local_noise import check_promise
+from client_sdk.federation.propensity import asked_dimension as propensity_dimension
+from client_sdk.federation.propensity import encode_propensity_training
 from client_sdk.federation.statistics import asked_dimension as survey_dimension
 from client_sdk.federation.statistics import encode_survey
 from client_sdk.intelligence.history import statistics_vector
@@ -89,8 +94,8 @@ def expected_dimension(order: Order, *, n_items: int) -> int:
         OrderOutOfBoundsError: a parameter is missing, unknown, or outside its bounds.
     """
     check_promise(order)
-    if order.kind in _STATISTICS:
-        return _STATISTICS[order.kind](order)
+    if order.kind in _DIMENSIONS:
+        return _DIMENSIONS[order.kind](order)
     parameters = Parameters(order.parameters)
     if order.kind is TaskKind.ITEM_COUNTS:
         parameters.done()
@@ -261,12 +266,14 @@ ENCODERS: Final[Mapping[TaskKind, Encoder]] = {
     TaskKind.ITEM_TRAINING: encode_item_training,
     TaskKind.EXPERIMENT_OUTCOMES: encode_experiment_outcomes,
     TaskKind.BANDIT_STATISTICS: encode_bandit_statistics,
+    TaskKind.PROPENSITY_TRAINING: encode_propensity_training,
     TaskKind.SURVEY: encode_survey,
     TaskKind.MODEL_EVALUATION: encode_evaluation,
 }
 
 
-_STATISTICS: Final[Mapping[TaskKind, Callable[[Order], int]]] = {
+_DIMENSIONS: Final[Mapping[TaskKind, Callable[[Order], int]]] = {
+    TaskKind.PROPENSITY_TRAINING: propensity_dimension,
     TaskKind.SURVEY: survey_dimension,
     TaskKind.MODEL_EVALUATION: evaluation_dimension,
 }

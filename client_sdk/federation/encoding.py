@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from client_sdk.intelligence.categories import ItemCategories
 from client_sdk.intelligence.history import History
+from client_sdk.intelligence.propensity_steps import PropensityCases
 from client_sdk.signals.features.vector import FeatureVector
 from client_sdk.wire import Order, SparseVector
 from client_sdk.wire.bandit import ArmEvidence
@@ -47,6 +48,7 @@ class EncoderInput:
         experiments: By the hash of the definition, the experiments whose windows are over for this
             person, and what came of them.
         bandits: By name, what each bandit of this device saw.
+        propensities: By name, the cases that each propensity of this device kept.
         features: Computes the person's features; None where there are none.
         categories: The catalogue's categories, for a ranker that uses them.
     """
@@ -57,6 +59,7 @@ class EncoderInput:
     settings: RankerSettings | None = None
     experiments: Mapping[str, ExperimentOutcome] = field(default_factory=dict)
     bandits: Mapping[str, ArmEvidence] = field(default_factory=dict)
+    propensities: Mapping[str, PropensityCases] = field(default_factory=dict)
     features: Callable[[], FeatureVector] | None = None
     categories: Callable[[], ItemCategories] | None = None
 

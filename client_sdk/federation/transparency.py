@@ -23,6 +23,7 @@ _TASKS: Final[Mapping[str, str]] = {
     "item-statistics": "which items go together",
     "item-training": "better suggestions for everyone",
     "bandit-statistics": "which messages and offers are welcome, and when",
+    "propensity-training": "how likely something is, such as a purchase or a goodbye",
     "survey": "how many people use the app in which way",
     "model-evaluation": "how good the suggestions are",
     "experiment-outcomes": "which of several ways of doing something works better",

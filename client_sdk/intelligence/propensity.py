@@ -14,67 +14,54 @@ Rules a reader can check line by line:
 5. A step that isn't finite changes nothing: `ModelRunError`, and the state stays as it was.
 6. One model, one thread at a time: the caller locks.
 
+7. Cases are kept only where the settings say how many, the newest; the state then holds them, and a
+   federated task may learn from them (`PropensityCases`). Nothing else leaves this file.
+8. Who starts from weights that all share (`client_sdk.wire.propensity`) stays on their scale: rule
+   2's moments are counted, and not used. The state remembers the scale it was learned on.
+
 A probability is a model's estimate. Say it to a person, or set a threshold on it, only after
 `client_sdk.intelligence.calibration` measured it on cases that were held out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client_sdk.intelligence.litert import SignatureModel
+from client_sdk.intelligence.propensity_steps import (
+    LabelledBatch,
+    PropensityCases,
+    finite_rows,
+    padded,
+    shapes_of,
+    sizes_of,
+    take_steps,
+)
 from client_sdk.intelligence.state import LearnedState, LearnedStateError
+from client_sdk.wire.propensity import FARTHEST, PropensityWeights, standardise
 
-FARTHEST: Final = 8.0
-"""Standardised features are cut at this many deviations."""
+__all__ = [
+    "FARTHEST",
+    "LabelledBatch",
+    "PropensityCases",
+    "PropensityModel",
+    "PropensitySettings",
+]
+
+MAX_KEPT_CASES: Final = 4_096
 
 _MODEL: Final = "propensity"
 _SEED_LIMIT: Final = 2**64
 _SMALLEST_DEVIATION: Final = 1e-9
+_ARRAYS: Final = frozenset({"mean", "memory", "parameters", "squares"})
+_SCALE: Final = frozenset({"centre", "scale"})
 
 Float32Array = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LabelledBatch:
-    """Cases and what came of them.
-
-    Attributes:
-        features: float[n, d], finite.
-        labels: float[n], from 0 (it did not happen) to 1 (it did).
-        weights: float[n], 0 or more; all 1 when left out.
-
-    Raises:
-        ValueError: another shape, or a number out of range.
-    """
-
-    features: NDArray[Any]
-    labels: NDArray[Any]
-    weights: NDArray[Any] | None = None
-
-    def __post_init__(self) -> None:
-        rows = _rows(self.features)
-        labels = np.asarray(self.labels, np.float32)
-        weights = (
-            np.ones(len(rows), np.float32)
-            if self.weights is None
-            else np.asarray(self.weights, np.float32)
-        )
-        if labels.shape != (len(rows),) or not np.all((labels >= 0) & (labels <= 1)):
-            raise ValueError("labels: expected one from 0 to 1 for each row; got others")
-        if weights.shape != labels.shape or not np.all((weights >= 0) & np.isfinite(weights)):
-            raise ValueError("weights: expected one of 0 or more for each row; got others")
-        object.__setattr__(self, "features", rows)
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "weights", weights)
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +72,14 @@ class PropensitySettings:
         learning_rate: Of Adagrad, in (0, 10].
         l2: Of the squared weights, in [0, 10].
         seed: In [0, 2^64); of the first weights of a layer and of the order of `fit`.
+        keep_cases: How many of the newest cases to keep on the device, for learning together; 0
+            keeps none.
     """
 
     learning_rate: float = 0.1
     l2: float = 1e-4
     seed: int = 0
+    keep_cases: int = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate <= 10:
@@ -98,6 +88,8 @@ class PropensitySettings:
             raise ValueError("l2: expected 0 to 10; got another")
         if not 0 <= self.seed < _SEED_LIMIT:
             raise ValueError("seed: expected 0 or more, below 2^64; got another")
+        if not 0 <= self.keep_cases <= MAX_KEPT_CASES:
+            raise ValueError(f"keep_cases: expected 0 to {MAX_KEPT_CASES}; got another")
 
 
 class PropensityModel:
@@ -106,25 +98,33 @@ class PropensityModel:
     Args:
         graph: The release's, with the signatures ``predict`` and ``train``; may be shared.
         settings: How to learn.
+        start: Where to start, and on which scale; at zero, on this device's own, when left out.
 
     Raises:
-        ValueError: the graph is not one of `models.propensity_graph`.
+        ValueError: the graph is not one of `models.propensity_graph`, or of other sizes than
+            ``start``.
     """
 
-    def __init__(self, graph: SignatureModel, settings: PropensitySettings | None = None) -> None:
+    def __init__(
+        self,
+        graph: SignatureModel,
+        settings: PropensitySettings | None = None,
+        *,
+        start: PropensityWeights | None = None,
+    ) -> None:
         self._graph = graph
         self._settings = PropensitySettings() if settings is None else settings
-        shapes = {name: found.shape for name, found in graph.input_shapes("train").items()}
-        if not {"features", "labels", "memory", "parameters"} <= set(shapes):
-            raise ValueError("graph: expected one of models.propensity_graph; got another")
-        self._batch, self._n_features = shapes["features"]
-        (self._n_parameters,) = shapes["parameters"]
+        self._batch, self._n_features, self._n_parameters = shapes_of(graph)
+        if start is not None and (start.n_features, start.hidden) != sizes_of(graph):
+            raise ValueError("start: expected weights of the graph's sizes; got others")
         self._count = 0
         self._steps = 0
         self._mean: Float64Array = np.zeros(self._n_features)
         self._squares: Float64Array = np.zeros(self._n_features)
         self._memory: Float32Array = np.zeros(self._n_parameters, np.float32)
-        self._parameters = self._initial()
+        self._parameters = self._initial() if start is None else start.parameters.copy()
+        self._scale = None if start is None else (start.centre, start.scale)
+        self._kept: Float32Array = np.zeros((0, self._n_features + 2), np.float32)
 
     @property
     def n_features(self) -> int:
@@ -158,10 +158,12 @@ class PropensityModel:
         before = self._count, self._mean, self._squares
         self._observe(batch.features)
         try:
-            return self._pass(batch, np.arange(len(batch)))
+            loss = self._pass(batch, np.arange(len(batch)))
         except RuntimeError:
             self._count, self._mean, self._squares = before
             raise
+        self._keep(batch)
+        return loss
 
     def fit(self, batch: LabelledBatch, *, epochs: int) -> float:
         """Learn from the same cases several times, in an order drawn from the settings' seed.
@@ -190,7 +192,14 @@ class PropensityModel:
         except RuntimeError:
             vars(self).update(before)
             raise
+        self._keep(batch)
         return loss
+
+    def cases(self) -> PropensityCases:
+        """Give the cases that are kept, as copies: what a federated task may learn from."""
+        features, labels, weights = np.split(self._kept.copy(), [self._n_features, -1], axis=1)
+        batch = LabelledBatch(features=features, labels=labels[:, 0], weights=weights[:, 0])
+        return PropensityCases(graph=self._graph, batch=batch)
 
     def predict(self, features: NDArray[Any]) -> Float32Array:
         """Estimate how likely each case is.
@@ -209,16 +218,20 @@ class PropensityModel:
 
     def to_bytes(self) -> bytes:
         """Write what was learned; the graph and the settings are the release's."""
-        return LearnedState(
-            model=_MODEL,
-            facts={"count": self._count, "steps": self._steps},
-            arrays={
-                "mean": self._mean,
-                "memory": self._memory.astype(np.float64),
-                "parameters": self._parameters.astype(np.float64),
-                "squares": self._squares,
-            },
-        ).to_bytes()
+        facts = {"count": self._count, "steps": self._steps}
+        arrays = {
+            "mean": self._mean,
+            "memory": self._memory.astype(np.float64),
+            "parameters": self._parameters.astype(np.float64),
+            "squares": self._squares,
+        }
+        if self._scale is not None:
+            centre, scale = self._scale
+            arrays |= {"centre": centre.astype(np.float64), "scale": scale.astype(np.float64)}
+        if len(self._kept):
+            facts["cases"] = len(self._kept)
+            arrays["cases"] = self._kept.astype(np.float64)
+        return LearnedState(model=_MODEL, facts=facts, arrays=arrays).to_bytes()
 
     @classmethod
     def from_bytes(
@@ -230,9 +243,12 @@ class PropensityModel:
             LearnedStateError: the bytes are damaged, or of a graph of other sizes.
         """
         state = LearnedState.from_bytes(data, model=_MODEL)
-        if set(state.arrays) != {"mean", "memory", "parameters", "squares"}:
+        has_cases, has_scale = "cases" in state.facts, "scale" in state.arrays
+        if set(state.arrays) != (
+            _ARRAYS | (_SCALE if has_scale else set()) | ({"cases"} if has_cases else set())
+        ):
             raise LearnedStateError("expected mean, memory, parameters and squares in the state")
-        if set(state.facts) != {"count", "steps"}:
+        if set(state.facts) != {"count", "steps"} | ({"cases"} if has_cases else set()):
             raise LearnedStateError("expected count and steps in the state; got other facts")
         model = cls(graph, settings)
         model._count, model._steps = state.whole("count"), state.whole("steps")
@@ -242,7 +258,27 @@ class PropensityModel:
         model._parameters = _float32(state.array("parameters", (model._n_parameters,)))
         if (model._squares < 0).any() or (model._memory < 0).any():
             raise LearnedStateError("expected sums of squares of 0 or more in the state")
+        try:
+            if has_scale:
+                model._scale = (
+                    _float32(state.array("centre", (model._n_features,))),
+                    _float32(state.array("scale", (model._n_features,))),
+                )
+            if has_cases:
+                shape = (state.whole("cases"), model._n_features + 2)
+                kept = _float32(state.array("cases", shape))
+                LabelledBatch(features=kept[:, :-2], labels=kept[:, -2], weights=kept[:, -1])
+                model._kept = kept[len(kept) - min(len(kept), model._settings.keep_cases) :]
+        except ValueError as error:
+            raise LearnedStateError("the state holds cases that are none") from error
         return model
+
+    def _keep(self, batch: LabelledBatch) -> None:
+        """Keep the newest cases, as many as the settings say."""
+        if self._settings.keep_cases:
+            columns = (batch.features, np.asarray(batch.labels), np.asarray(batch.weights))
+            rows = np.column_stack(columns).astype(np.float32)
+            self._kept = np.concatenate([self._kept, rows])[-self._settings.keep_cases :]
 
     def _initial(self) -> Float32Array:
         """Start at zero, but a layer's own weights at random: equal units would stay equal."""
@@ -269,6 +305,9 @@ class PropensityModel:
         self._count = total
 
     def _standardised(self, features: Float32Array) -> Float32Array:
+        if self._scale is not None:
+            centre, shared = self._scale
+            return standardise(features, centre=centre, scale=shared)
         deviation = np.sqrt(self._squares / max(self._count, 1))
         varies = deviation > _SMALLEST_DEVIATION * np.maximum(np.abs(self._mean), 1.0)
         scale = np.where(varies, 1.0 / np.where(varies, deviation, 1.0), 0.0)
@@ -276,46 +315,29 @@ class PropensityModel:
 
     def _pass(self, batch: LabelledBatch, order: NDArray[np.intp]) -> float:
         """Go over the cases once, in an order; keep the result only if all steps are finite."""
-        rows, labels = self._standardised(batch.features), np.asarray(batch.labels)
-        weights = np.asarray(batch.weights)
-        parameters, memory, steps = self._parameters, self._memory, self._steps
-        losses, total = 0.0, float(weights.sum())
-        for start in range(0, len(order), self._batch):
-            at = order[start : start + self._batch]
-            given = self._padded(features=rows[at], labels=labels[at], weights=weights[at])
-            out = self._graph.run(
-                "train",
-                {
-                    **given,
-                    "parameters": parameters,
-                    "memory": memory,
-                    "learning_rate": np.asarray(self._settings.learning_rate, np.float32),
-                    "l2": np.asarray(self._settings.l2, np.float32),
-                },
-            )
-            losses += float(weights[at] @ _losses(out["logits"][: len(at)], labels[at]))
-            parameters, memory, steps = out["parameters"], out["memory"], steps + 1
-        self._parameters, self._memory, self._steps = parameters, memory, steps
-        return losses / total if total else 0.0
+        done = take_steps(
+            self._graph,
+            replace(batch, features=self._standardised(batch.features)),
+            order,
+            parameters=self._parameters,
+            memory=self._memory,
+            learning_rate=self._settings.learning_rate,
+            l2=self._settings.l2,
+        )
+        self._parameters, self._memory = done.parameters, done.memory
+        self._steps += done.steps
+        return done.loss
 
     def _predict(self, features: NDArray[Any], output: str) -> Float32Array:
-        rows = _rows(features)
+        rows = finite_rows(features)
         self._fits(rows)
         rows = self._standardised(rows)
         out = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), self._batch):
             part = rows[start : start + self._batch]
-            given = {**self._padded(features=part), "parameters": self._parameters}
+            given = {**padded(self._batch, features=part), "parameters": self._parameters}
             out[start : start + len(part)] = self._graph.run("predict", given)[output][: len(part)]
         return out
-
-    def _padded(self, **columns: Float32Array) -> dict[str, Float32Array]:
-        """Fill up to the graph's batch with zeros."""
-        padded = {}
-        for name, column in columns.items():
-            padded[name] = np.zeros((self._batch, *column.shape[1:]), np.float32)
-            padded[name][: len(column)] = column
-        return padded
 
     def _fits(self, features: NDArray[Any]) -> None:
         if features.shape[1] != self._n_features:
@@ -324,25 +346,10 @@ class PropensityModel:
             )
 
 
-def _rows(features: NDArray[Any]) -> Float32Array:
-    # A number beyond float32 becomes infinite, and is refused below.
-    with np.errstate(over="ignore"):
-        rows = np.asarray(features, np.float32)
-    if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise ValueError("features: expected float[n, d], all finite; got others")
-    return rows
-
-
 def _float32(values: Float64Array) -> Float32Array:
     if np.abs(values).max(initial=0.0) >= np.finfo(np.float32).max:
         raise LearnedStateError("expected numbers that float32 can hold in the state")
     return values.astype(np.float32)
-
-
-def _losses(logits: Float32Array, labels: Float32Array) -> Float32Array:
-    """Give -log p of each label, written so that nothing overflows."""
-    losses: Float32Array = np.logaddexp(np.float32(0), logits) - labels * logits
-    return losses
 
 
 def _generator(seed: int, stream: int) -> np.random.Generator:

@@ -23,6 +23,7 @@ class TaskKind(StrEnum):
     ITEM_TRAINING = "item-training"
     EXPERIMENT_OUTCOMES = "experiment-outcomes"
     BANDIT_STATISTICS = "bandit-statistics"
+    PROPENSITY_TRAINING = "propensity-training"
     SURVEY = "survey"
     MODEL_EVALUATION = "model-evaluation"
 
@@ -34,6 +35,7 @@ PURPOSE_OF: Final[Mapping[TaskKind, Purpose]] = {
     TaskKind.ITEM_TRAINING: Purpose.TRAIN,
     TaskKind.EXPERIMENT_OUTCOMES: Purpose.STATISTICS,
     TaskKind.BANDIT_STATISTICS: Purpose.TRAIN,
+    TaskKind.PROPENSITY_TRAINING: Purpose.TRAIN,
     TaskKind.SURVEY: Purpose.STATISTICS,
     TaskKind.MODEL_EVALUATION: Purpose.STATISTICS,
 }

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_sdk.intelligence import ItemCategories
+from client_sdk.intelligence.propensity_steps import LabelledBatch
 from client_sdk.wire.bandit import ArmEvidence
 from client_sdk.wire.outcomes import ExperimentOutcome
 from client_sdk.wire.table import RankerSettings
@@ -196,6 +197,77 @@ class BanditColumns:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class PropensityColumns:
+    """The cases that everybody's propensity of one name kept, oldest first.
+
+    Attributes:
+        hidden: Units of the graph that all devices have; 0 for a logistic one.
+        batch: Rows a call of that graph.
+        offsets: int64[people + 1]; person p has cases ``[offsets[p], offsets[p + 1])``.
+        features: float32[cases, d], finite.
+        labels: float32[cases], in [0, 1].
+        weights: float32[cases], 0 or more.
+
+    Raises:
+        ValueError: another shape, or a number out of range.
+    """
+
+    hidden: int
+    batch: int
+    offsets: NDArray[np.int64]
+    features: NDArray[np.float32]
+    labels: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        cases = len(self.labels)
+        if not len(self.offsets) or self.offsets[0] != 0 or self.offsets[-1] != cases:
+            raise ValueError(f"offsets must run from 0 to {cases}")
+        if (np.diff(self.offsets) < 0).any() or self.batch < 1 or self.hidden < 0:
+            raise ValueError("offsets must not fall, batch be 1 or more and hidden 0 or more")
+        if self.features.ndim != 2 or len(self.features) != cases or len(self.weights) != cases:
+            raise ValueError(f"features and weights must have {cases} rows")
+        if cases and not (self.labels.min() >= 0 and self.labels.max() <= 1):
+            raise ValueError("labels: expected numbers from 0 to 1; got another")
+        if cases and not (self.weights.min() >= 0 and np.isfinite(self.weights).all()):
+            raise ValueError("weights: expected finite numbers of 0 or more; got another")
+
+    @property
+    def people(self) -> int:
+        """How many there are."""
+        return len(self.offsets) - 1
+
+    @property
+    def n_features(self) -> int:
+        """d, what is known of one case."""
+        return int(self.features.shape[1])
+
+    def counting(self) -> NDArray[np.int64]:
+        """Say how many cases of each person have a weight above 0: int64[people]."""
+        ends = np.concatenate([[0], np.cumsum(self.weights > 0)])
+        return np.asarray(np.diff(ends[self.offsets]), np.int64)
+
+    @classmethod
+    def from_batches(
+        cls, found: Sequence[LabelledBatch | None], *, n_features: int, hidden: int, batch: int
+    ) -> PropensityColumns:
+        """Lay out the cases that each device kept; None where there is no such propensity."""
+        kept = [each for each in found if each is not None]
+        lengths = [0 if each is None else len(each) for each in found]
+        nothing = np.zeros(0, np.float32)
+        return cls(
+            hidden=hidden,
+            batch=batch,
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            features=np.concatenate(
+                [np.zeros((0, n_features), np.float32), *(each.features for each in kept)]
+            ),
+            labels=np.concatenate([nothing, *(each.labels for each in kept)]),
+            weights=np.concatenate([nothing, *(np.asarray(each.weights) for each in kept)]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Holdings:
     """What devices compute their contributions from.
 
@@ -205,6 +277,7 @@ class Holdings:
         features: Everybody's features; None where devices have none.
         experiments: By the hash of the definition, what came of each experiment.
         bandits: By name, what everybody's bandit saw.
+        propensities: By name, the cases that everybody's propensity kept.
 
     Raises:
         ValueError: columns of another number of people.
@@ -215,10 +288,12 @@ class Holdings:
     features: FeatureColumns | None = None
     experiments: Mapping[str, OutcomeColumns] = field(default_factory=dict)
     bandits: Mapping[str, BanditColumns] = field(default_factory=dict)
+    propensities: Mapping[str, PropensityColumns] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         counts = [each.people for each in self.experiments.values()]
         counts += [each.people for each in self.bandits.values()]
+        counts += [each.people for each in self.propensities.values()]
         if self.features is not None:
             counts.append(self.features.people)
         if any(count != self.people for count in counts):

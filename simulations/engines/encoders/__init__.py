@@ -11,6 +11,7 @@ would refuse is that person's `Status`. A new task is one file here and one row 
 | item-training       | `item_training`       | the kernel   | the kernel |
 | experiment-outcomes | `experiment_outcomes` | numpy        | by its making, and the kernel |
 | bandit-statistics   | `bandit_statistics`   | numpy        | the kernel |
+| propensity-training | `propensity_training` | numpy        | the kernel |
 | survey              | `survey`              | numpy        | by its making, and the kernel |
 | model-evaluation    | `model_evaluation`    | `lists`      | by its making, and the kernel |
 """
@@ -36,6 +37,7 @@ from simulations.engines.encoders.item_counts import item_counts
 from simulations.engines.encoders.item_statistics import item_statistics
 from simulations.engines.encoders.item_training import item_training
 from simulations.engines.encoders.model_evaluation import model_evaluation
+from simulations.engines.encoders.propensity_training import propensity_training
 from simulations.engines.encoders.survey import survey
 from simulations.engines.holdings import Holdings
 
@@ -85,6 +87,7 @@ _ENCODERS: Final[Mapping[TaskKind, Callable[[Order, Holdings, KernelOptions], En
     TaskKind.ITEM_TRAINING: item_training,
     TaskKind.EXPERIMENT_OUTCOMES: experiment_outcomes,
     TaskKind.BANDIT_STATISTICS: bandit_statistics,
+    TaskKind.PROPENSITY_TRAINING: propensity_training,
     TaskKind.SURVEY: survey,
     TaskKind.MODEL_EVALUATION: model_evaluation,
 }

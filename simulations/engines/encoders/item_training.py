@@ -28,8 +28,12 @@ def item_training(order: Order, holdings: Holdings, options: KernelOptions) -> E
         raise OrderRefusedError(Refusal.DEVICE_ERROR)
 
     def encode(people: NDArray[np.int64], into: NDArray[np.int64]) -> Contributions:
-        block = holdings.histories.of(people)
-        offsets, positives = block.latest(room=room)
+        histories, asked_of = holdings.histories, people
+        rows = histories.weighed(people, settings) if histories.longest <= room else None
+        if rows is None:
+            histories, asked_of = histories.of(people), np.arange(len(people))
+            rows = histories.weigh(settings)
+        offsets, positives = histories.latest(room=room)
         task = ItemTraining(
             factors=factors.reshape(release.n_items, rank),
             positive_offsets=offsets,
@@ -42,9 +46,9 @@ def item_training(order: Order, holdings: Holdings, options: KernelOptions) -> E
             by_rows=options.by_rows,
         )
         return train_items(
-            block.weigh(settings),
+            rows,
             task,
-            np.arange(block.people),
+            asked_of,
             clip_norm=order.clip_norm,
             count_share=order.clipping.count_share,
             into=into,

@@ -2,8 +2,8 @@
 
 A device is the code that answers: an encrypted vault, consent, participations, the task encoders,
 the guard (`client_sdk.federation.Participant`). What its app would have collected beside the
-history is drawn here with a seed: outcomes of an experiment, evidence of a bandit. The same people
-are laid out in columns for the kernel engine.
+history is drawn here with a seed: outcomes of an experiment, evidence of a bandit, cases of a
+propensity. The same people are laid out in columns for the kernel engine.
 
 More than 400 lines: people, devices, orders and the comparison are one scenario, set up once.
 """
@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -35,6 +35,8 @@ from client_sdk.federation.encoders import EncoderInput
 from client_sdk.federation.flower_device import handle_message
 from client_sdk.intelligence import History, ItemCategories
 from client_sdk.intelligence.bandit import LinearBandit
+from client_sdk.intelligence.litert import LiteRtModel
+from client_sdk.intelligence.propensity_steps import LabelledBatch, PropensityCases
 from client_sdk.keys import DeviceKey
 from client_sdk.signals import Vault
 from client_sdk.signals.features import FeatureVector
@@ -58,6 +60,7 @@ from client_sdk.wire.statistics import Binning, Measure, MeasureForm, Question, 
 from client_sdk.wire.table import RankerSettings, RankerTable
 from client_sdk.wire.vectors import packed_length
 from models.item_training import initial_state
+from models.propensity_training import initial_weights
 from privacy.bounded_sum import to_lattice
 from privacy.mechanisms import UnsafeNoNoise
 from simulations.data.bundled import load_bundled
@@ -71,6 +74,7 @@ from simulations.engines.holdings import (
     FeatureColumns,
     Holdings,
     OutcomeColumns,
+    PropensityColumns,
 )
 from simulations.engines.kernel import KernelStrategy
 from simulations.engines.pool import Threads
@@ -87,6 +91,7 @@ TRAINING = {
 EXPERIMENT, UNKNOWN = "ab" * 32, "cd" * 32
 ARMS = tuple(f"arm {each}" for each in range(6))
 FEATURES, OTHER_FEATURES = 3, 2
+KNOWN, HIDDEN, CASES_A_CALL = 5, 3, 4
 SETTINGS = RankerSettings(form="ridge", ridge=0.7, weighting="log", half_life_days=30.0)
 FAST_DISK = Path("/dev/shm")  # noqa: S108 - a vault waits for the disk, and these are many
 _TOGETHER = (Purpose.TRAIN, Purpose.STATISTICS)
@@ -113,6 +118,7 @@ class People:
     features: PeopleFeatures
     outcomes: tuple[ExperimentOutcome | None, ...]
     evidence: tuple[ArmEvidence | None, ...]
+    cases: tuple[LabelledBatch | None, ...]
     categories: ItemCategories
     attitudes: tuple[Attitude, ...]
     silent: NDArray[np.bool_]
@@ -139,6 +145,11 @@ class People:
             ),
             experiments={EXPERIMENT: OutcomeColumns.from_outcomes(self.outcomes, metrics=2)},
             bandits={"home": BanditColumns.from_evidence(self.evidence, n_features=FEATURES)},
+            propensities={
+                "buys": PropensityColumns.from_batches(
+                    self.cases, n_features=KNOWN, hidden=HIDDEN, batch=CASES_A_CALL
+                )
+            },
         )
 
 
@@ -296,6 +307,7 @@ def people_of_town() -> People:
         features=features_of(split.train, data.catalogue, now_s=split.now_s),
         outcomes=tuple(_outcome(rng) for _ in range(PEOPLE)),
         evidence=tuple(_evidence(rng) for _ in range(PEOPLE)),
+        cases=tuple(_cases(rng) for _ in range(PEOPLE)),
         categories=ItemCategories.from_names([each.category for each in data.catalogue.items]),
         attitudes=tuple(draw_attitudes(PEOPLE, seed=SEED)),
         silent=np.isin(np.arange(PEOPLE), range(0, PEOPLE, 41)),
@@ -331,6 +343,26 @@ def _evidence(rng: np.random.Generator) -> ArmEvidence | None:
         moment *= rng.random() / np.linalg.norm(moment)
         bandit.update(str(rng.choice(ARMS)), moment, reward=float(rng.random()))
     return bandit.evidence()
+
+
+def _cases(rng: np.random.Generator) -> LabelledBatch | None:
+    """Cases that a propensity kept: none, of no weight, fewer and more than a call of the graph."""
+    if rng.random() < 0.15:
+        return None
+    n = int(rng.integers(0, 3 * CASES_A_CALL))
+    return LabelledBatch(
+        features=rng.standard_normal((n, KNOWN)) * [1.0, 50.0, 0.01, 1.0, 1e6],
+        labels=rng.random(n) < 0.4,
+        weights=rng.random(n) * (rng.random(n) < 0.7),
+    )
+
+
+@lru_cache(maxsize=1)
+def propensity_graph() -> LiteRtModel:
+    """The graph that all devices have; loads TensorFlow."""
+    from models.propensity_graph import export_propensity
+
+    return LiteRtModel(export_propensity(features=KNOWN, hidden=HIDDEN, batch=CASES_A_CALL)[0])
 
 
 @contextmanager
@@ -386,6 +418,7 @@ def _same(state: DeviceState) -> DeviceState:
 def _given(people: People, graph: CheckedGraph, person: int, purpose: Purpose) -> EncoderInput:
     del purpose
     outcome, evidence = people.outcomes[person], people.evidence[person]
+    cases = people.cases[person]
     features = people.features
     return EncoderInput(
         history=people.histories[person],
@@ -394,6 +427,11 @@ def _given(people: People, graph: CheckedGraph, person: int, purpose: Purpose) -
         settings=SETTINGS,
         experiments={} if outcome is None else {EXPERIMENT: outcome},
         bandits={} if evidence is None else {"home": evidence},
+        propensities=(
+            {}
+            if cases is None
+            else {"buys": PropensityCases(graph=propensity_graph(), batch=cases)}
+        ),
         features=lambda: FeatureVector(
             definitions=features.definitions,
             values=features.values[person].copy(),
@@ -460,6 +498,14 @@ def orders(people: People) -> dict[str, Order]:
     )  # fmt: skip
     bandit = {"bandit": "home", "arms": 4, "features": FEATURES}
     bandit_length = contribution_length(n_arms=4, n_features=FEATURES)
+    start = initial_weights(
+        centre=np.array([0.1, 0.0, 0.0, -0.5, 0.0]), scale=np.array([1.0, 0.02, 100.0, 0.0, 1.0]),
+        hidden=HIDDEN, seed=SEED,
+    )  # fmt: skip
+    propensity = {
+        "propensity": "buys", "features": KNOWN, "hidden": HIDDEN, "learning_rate": 0.3,
+        "memory": 0.5, "passes": 2,
+    }  # fmt: skip
     layout = OutcomeLayout(groups=3, metrics=2, clip_norm=0.8)
     outcomes = {"experiment": EXPERIMENT, "groups": 3, "metrics": 2}
     compared = {"models": 2, "first_bytes": len(parts[0])}
@@ -483,6 +529,10 @@ def orders(people: People) -> dict[str, Order]:
             parameters=bandit, payload=arms_payload(["arm 4", "arm 0", "new", "arm 1"]),
         ),
         make(
+            "propensity-training", TaskKind.PROPENSITY_TRAINING, start.parameters.size,
+            clip_norm=0.25, parameters=propensity, payload=start.to_payload(),
+        ),
+        make(
             "survey", TaskKind.SURVEY, asked.dimension, clip_norm=1.3,
             parameters={"entries": asked.dimension}, payload=asked.to_bytes(),
         ),
@@ -494,6 +544,15 @@ def orders(people: People) -> dict[str, Order]:
         make(
             "outcomes of an unknown experiment", TaskKind.EXPERIMENT_OUTCOMES, layout.dimension,
             clip_norm=0.8, parameters={**outcomes, "experiment": UNKNOWN},
+        ),
+        make(
+            "weights that are not finite", TaskKind.PROPENSITY_TRAINING, start.parameters.size,
+            clip_norm=0.25, parameters=propensity,
+            payload=np.full(2 * KNOWN + start.parameters.size, np.nan, "<f4").tobytes(),
+        ),
+        make(
+            "units that no device has", TaskKind.PROPENSITY_TRAINING, KNOWN + 1, clip_norm=0.25,
+            parameters={**propensity, "hidden": 0}, payload=bytes(4 * (3 * KNOWN + 1)),
         ),
         make(
             "arms that are too few", TaskKind.BANDIT_STATISTICS, bandit_length, clip_norm=0.7,

@@ -35,6 +35,8 @@ REFUSED = (
     "outcomes of an unknown experiment",
     "arms that are too few",
     "a survey of what nobody tells",
+    "weights that are not finite",
+    "units that no device has",
     "a table that is none",
 )
 BOUNDED_BY_MAKING = ("experiment-outcomes", "survey", "model-evaluation")
@@ -58,10 +60,12 @@ MUTANTS = {
         tasks=BY_ENTRIES,
     ),
     "the sign of a row": Mutant(
-        old="sum[at] += sign * step", new="sum[at] -= sign * step", tasks=("item-training",)
+        old="row[j] += (int32_t)(along[slot] * scaled[j])",
+        new="row[j] -= (int32_t)(along[slot] * scaled[j])",
+        tasks=("item-training",),
     ),
     "the sign of a step": Mutant(
-        old="work->along[slot] -= change", new="work->along[slot] += change",
+        old="along[slot] -= change", new="along[slot] += change",
         tasks=("item-training",),
     ),
     "the sign of a step by rows": Mutant(
@@ -69,7 +73,7 @@ MUTANTS = {
         tasks=("item-training",), by_rows=True,
     ),
     "the sign of the private vector": Mutant(
-        old="u[j] = (float)right[j]", new="u[j] = -(float)right[j]",
+        old="u[j] = (float)found[j]", new="u[j] = -(float)found[j]",
         tasks=("item-training", "model-evaluation"),
     ),
     "the sign of the projection": Mutant(
@@ -77,13 +81,17 @@ MUTANTS = {
     ),
     "no clip": Mutant(
         old="norm > out->clip_norm ? norm : out->clip_norm", new="out->clip_norm",
-        tasks=("item-counts", "item-statistics", "item-training", "bandit-statistics"),
+        tasks=(
+            "item-counts", "item-statistics", "item-training", "bandit-statistics",
+            "propensity-training",
+        ),
     ),
     "a clip a thousandth too tight": Mutant(
         old="out->keep * STEPS", new="0.999 * out->keep * STEPS", tasks=TASKS
     ),
     "one negative": Mutant(
-        old="philox_below(&random, left)", new="(philox_below(&random, left) + !at) % left",
+        old="ranks[at] = (uint32_t)(product >> 32)",
+        new="ranks[at] = ((uint32_t)(product >> 32) + !at) % left",
         tasks=("item-training",),
     ),
     "one negative too few": Mutant(
@@ -150,10 +158,12 @@ def test_devices_gave_every_kind_of_answer(
     reasons = {task: set(asked.refusals) for task, asked in found.items()}
     assert "unknown-task" in reasons["bandit-statistics"]
     assert "unknown-task" in reasons["a survey of what nobody tells"]
+    assert {"unknown-task", "too-little-data"} <= reasons["units that no device has"]
+    assert "out-of-bounds-order" in reasons["weights that are not finite"]
     assert {"too-little-data", "out-of-bounds-order"} <= reasons["experiment-outcomes"]
     assert {"too-little-data", "out-of-bounds-order"} <= reasons["a table that is none"]
     assert "out-of-bounds-order" in reasons["arms that are too few"]
-    for task in ("item-counts", "item-training", "bandit-statistics"):
+    for task in ("item-counts", "item-training", "bandit-statistics", "propensity-training"):
         clip = found[task].order.clip_norm
         norms = np.array([vector.norm() for vector in found[task].vectors.values()])
         assert np.count_nonzero(norms > 0.999 * clip) > PEOPLE // 20, "some are clipped"
