@@ -126,7 +126,7 @@ class Findings:
         settings: Mapping[str, Any],
         assumed: int,
         real: int,
-        main: str,
+        main: str | None,
     ) -> dict[str, Any]:
         """Put everything together as `simulations.report` wants it.
 
@@ -135,7 +135,7 @@ class Findings:
             settings: What was asked for.
             assumed: People that the noise was planned for.
             real: People in the data.
-            main: The arm that was rolled out.
+            main: The arm to compare with best sellers in a sentence; None says nothing.
         """
         runs = self.judged.items()
         summary = summarise_arms({arm: [one.measured for one in each] for arm, each in runs})
@@ -156,7 +156,7 @@ class Findings:
                 "mechanism": _MECHANISM,
                 "population": {"assumed": assumed, "real": real, **_kind_of(data)},
                 "releases": list(self.releases.values()),
-                "real": _real_sentence(summary, main, real),
+                "real": "" if main is None else _real_sentence(summary, main, real),
             },
             "consent": self.consent,
             "rollout": self.rollout,

@@ -26,7 +26,8 @@ DEFAULT_SEEDS: Final = 3
 # More is either a typing mistake or hours of work.
 _MOST: Final = 1_000_000_000
 _MOST_SEEDS: Final = 1_000
-_MOST_WORKERS: Final = 1_024
+MOST_WORKERS: Final = 1_024
+MOST_SEED: Final = 2**53 - 1
 
 
 class SettingsError(ValueError):
@@ -115,7 +116,7 @@ class SimulationSettings:
         _check_count("rounds", self.rounds)
         _check_count("seeds", self.seeds, most=_MOST_SEEDS)
         _check_count("seed", self.seed, least=0)
-        _check_count("workers", self.workers, most=_MOST_WORKERS)
+        _check_count("workers", self.workers, most=MOST_WORKERS)
         if self.workers != 1 and self.engine in {"devices", "superlink"}:
             raise SettingsError(
                 f"workers are threads of the engine kernel; with {self.engine} leave them out"

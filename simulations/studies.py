@@ -24,7 +24,7 @@ from simulations.arms import Arms
 from simulations.data.interactions import DataError, IntArray, Interactions, LoadedData
 from simulations.engines.columns import HistoryColumns
 from simulations.evaluation.metrics import ScoreArray, Scorer
-from simulations.evaluation.split import Split, Targets, draw_targets, hold_out
+from simulations.evaluation.split import Part, Split, Targets, draw_targets, hold_out
 from simulations.judging import (
     MOST_JUDGED,
     Judged,
@@ -102,9 +102,11 @@ class EventStudy:
 
     Attributes:
         data: What was loaded.
+        part: What is held out: the last occasion, or for choosing settings the one before it.
     """
 
     data: LoadedData
+    part: Part = "test"
 
     @property
     def catalogue(self) -> Catalogue:
@@ -114,7 +116,7 @@ class EventStudy:
     @cached_property
     def split(self) -> Split:
         """What devices hold, and what was held out for the test."""
-        return hold_out(self.data.interactions)
+        return hold_out(self.data.interactions, part=self.part)
 
     @cached_property
     def histories(self) -> HistoryColumns:
@@ -149,19 +151,20 @@ class EventStudy:
         return len(self._histories) * len(self.catalogue.items) <= _MOST_DENSE_CELLS
 
     @cached_property
-    def _arms(self) -> Arms:
+    def material(self) -> Arms:
+        """What arms are made from."""
         return Arms(train=self.split.train, histories=self._histories, catalogue=self.catalogue)
 
     def simple_arms(self) -> Mapping[str, Scorer]:
         """Best sellers, the device alone, and the ceiling."""
-        arms = {"popularity": self._arms.popularity(), "device-alone": self._arms.alone()}
+        arms = {"popularity": self.material.popularity(), "device-alone": self.material.alone()}
         if self._fits:
-            arms["central"] = self._arms.central(RankerSettings())
+            arms["central"] = self.material.central(RankerSettings())
         return arms
 
     def together(self, table: RankerTable) -> Scorer:
         """Give the arm of a released table, as a device ranks with it."""
-        return self._arms.together(table)
+        return self.material.together(table)
 
     def targets(self, seed: int) -> Targets:
         """Draw what is asked, of at most `MOST_JUDGED` people."""
@@ -186,11 +189,14 @@ class SyntheticStudy:
         made: What the folder holds, as memory maps.
         facts: What the result says about it.
         n_items: Length of the catalogue.
+        part: Whom to ask: one half of the people for choosing settings, the other for the test;
+            the halves are drawn once, whatever the seed. Everybody when None.
     """
 
     made: SyntheticPeople
     facts: Mapping[str, Any]
     n_items: int
+    part: Part | None = None
     split: None = None
     left_out: Mapping[str, str] = field(
         default_factory=lambda: {
@@ -274,8 +280,8 @@ class SyntheticStudy:
 
     def judge_for(self, seed: int) -> Judge:
         """Give the judge of one seed: it draws whom to ask, not what."""
-        everyone = self.histories.people
-        drawn = np.random.default_rng((seed, everyone)).permutation(everyone)
+        able = self._able
+        drawn = able[np.random.default_rng((seed, len(able))).permutation(len(able))]
         people = np.sort(drawn[: self.judged_people]).astype(np.int64)
         return lambda scorer: judge_columns(
             scorer,
@@ -289,7 +295,17 @@ class SyntheticStudy:
     @property
     def judged_people(self) -> int:
         """How many are asked, of all."""
-        return min(MOST_JUDGED, self.histories.people)
+        return min(MOST_JUDGED, len(self._able))
+
+    @property
+    def _able(self) -> NDArray[np.int64]:
+        """Give who may be asked."""
+        everyone = self.histories.people
+        if self.part is None:
+            return np.arange(everyone)
+        once = np.random.default_rng(everyone).permutation(everyone)
+        half = (everyone + 1) // 2
+        return once[half:] if self.part == "validation" else once[:half]
 
     def _had(self, people: IntArray) -> NDArray[Any]:
         held = self.histories.of(people.astype(np.int64))

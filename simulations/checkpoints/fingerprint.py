@@ -116,7 +116,8 @@ def _parts_of(value: Any) -> list[tuple[str, Any]] | None:
     if value is None or isinstance(value, str | bytes | int | float):
         return None
     if is_dataclass(value):
-        return [(each.name, getattr(value, each.name)) for each in fields(value)]
+        # What is not given was made of the rest, and comes and goes.
+        return [(each.name, getattr(value, each.name)) for each in fields(value) if each.init]
     if isinstance(value, Mapping):
         return [(repr(key), value[key]) for key in sorted(value)]
     if isinstance(value, set | frozenset):

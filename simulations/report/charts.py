@@ -22,7 +22,15 @@ from simulations.report.words import (
 
 _TEXT: Final = 9.5
 _MOST_BARS: Final = 60
-_REASONS: Final = ("#dca95a", "#c8705f", "#9a86b4", "#5aa3b5", "#b9bec2", "#d9c7a8", "#5b6a9a")
+REASON_COLOURS: Final = (
+    "#dca95a",
+    "#c8705f",
+    "#9a86b4",
+    "#5aa3b5",
+    "#b9bec2",
+    "#d9c7a8",
+    "#5b6a9a",
+)
 
 
 def segment_chart(segments: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -43,7 +51,7 @@ def segment_chart(segments: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
     if not any(value is not None for row in values.values() for value in row):
         return ""
     colours = arm_colours(list(metrics) or arms)
-    figure, axes = _framed(height=3.0)
+    figure, axes = framed(height=3.0)
     width = 0.8 / len(arms)
     for at, arm in enumerate(arms):
         places = [group + (at - (len(arms) - 1) / 2) * width for group in range(len(groups))]
@@ -54,7 +62,7 @@ def segment_chart(segments: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
             color=colours.get(arm, QUIET),
             yerr=[100 * std_of(found, arm, group, "hr@10") for group in groups],
             error_kw={"ecolor": INK, "elinewidth": 1.0},
-            label=_legible(arm_label(arm)),
+            label=legible(arm_label(arm)),
             zorder=2,
         )
         texts = ["–" if value is None else f"{100 * value:.1f}" for value in values[arm]]
@@ -67,7 +75,7 @@ def segment_chart(segments: Mapping[str, Any], metrics: Mapping[str, Any]) -> st
         parse_math=False,
     )
     axes.set_ylabel("HR@10, %", fontsize=_TEXT, color=QUIET)
-    _legend(axes)
+    add_legend(axes)
     return as_svg(figure, "segments", "Lists of people with little, some and much history")
 
 
@@ -85,7 +93,7 @@ def course_chart(convergence: Mapping[str, Any], metrics: Mapping[str, Any]) -> 
     if not arms:
         return ""
     colours = arm_colours(list(metrics) or list(arms))
-    figure, axes = _framed(height=3.0)
+    figure, axes = framed(height=3.0)
     for arm in in_order(arms):
         axes.plot(
             [row["round"] for row in arms[arm]],
@@ -95,12 +103,12 @@ def course_chart(convergence: Mapping[str, Any], metrics: Mapping[str, Any]) -> 
             linewidth=1.8,
             marker="o",
             markersize=3,
-            label=_legible(arm_label(arm)),
+            label=legible(arm_label(arm)),
         )
     axes.set_xlabel("rounds", fontsize=_TEXT, color=QUIET)
     axes.set_ylabel("HR@10, %", fontsize=_TEXT, color=QUIET)
     axes.set_ylim(bottom=0)
-    _legend(axes)
+    add_legend(axes)
     return as_svg(figure, "convergence", "How training went on, round by round")
 
 
@@ -121,18 +129,18 @@ def answer_chart(tasks: Sequence[Mapping[str, Any]]) -> str:
         [_share(task, task.get("rejected", {}).get(word, 0)) for task in tasks] for word in words
     ]
     labels = ["added to the sum", *(f"not added: {reason(word)}" for word in words)]
-    colours = [GREENS[2], *(_REASONS[at % len(_REASONS)] for at in range(len(words)))]
-    figure, axes = _framed(height=3.0)
+    colours = [GREENS[2], *(REASON_COLOURS[at % len(REASON_COLOURS)] for at in range(len(words)))]
+    figure, axes = framed(height=3.0)
     places = list(range(1, len(tasks) + 1))
     if len(tasks) > _MOST_BARS:
-        shown = [_legible(label) for label in labels]
+        shown = [legible(label) for label in labels]
         axes.stackplot(places, rows, labels=shown, colors=colours, zorder=2)
         axes.set_xlabel("tasks, in order", fontsize=_TEXT, color=QUIET)
     else:
         below = [0.0] * len(tasks)
         for row, label, colour in zip(rows, labels, colours, strict=True):
             axes.bar(
-                places, row, bottom=below, color=colour, label=_legible(label), width=0.8, zorder=2
+                places, row, bottom=below, color=colour, label=legible(label), width=0.8, zorder=2
             )
             below = [low + more for low, more in zip(below, row, strict=True)]
         few = len(tasks) <= 4
@@ -147,7 +155,7 @@ def answer_chart(tasks: Sequence[Mapping[str, Any]]) -> str:
             axes.set_xlabel("tasks, in order", fontsize=_TEXT, color=QUIET)
     axes.set_ylabel("% of those invited", fontsize=_TEXT, color=QUIET)
     axes.set_ylim(0, 100)
-    _legend(axes)
+    add_legend(axes)
     return as_svg(figure, "answers", "Who was in each sum, and why the others were not")
 
 
@@ -166,12 +174,13 @@ def _share(task: Mapping[str, Any], people: Any) -> float:
     return 100.0 * float(people) / float(task.get("invited") or 1)
 
 
-def _legible(label: str) -> str:
+def legible(label: str) -> str:
     """Keep a label out of the legend's own rules: one that begins with a line would be left out."""
     return f" {label}" if label.startswith("_") else label
 
 
-def _framed(*, height: float) -> tuple[Any, Any]:
+def framed(*, height: float) -> tuple[Any, Any]:
+    """Make a figure of the page's width, with a floor and a faint grid."""
     figure, axes = empty_figure(width=9.6, height=height)
     axes.spines["bottom"].set_visible(True)
     axes.spines["bottom"].set_color("#c9ccca")
@@ -180,7 +189,7 @@ def _framed(*, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _legend(axes: Any) -> None:
+def add_legend(axes: Any) -> None:
     """Name the colours beside the chart; a dollar sign is no formula."""
     legend = axes.legend(
         loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=_TEXT, labelcolor=INK

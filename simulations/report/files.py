@@ -64,8 +64,7 @@ def write_results(
     texts: list[tuple[Path, str]] = []
     if json_path is not None:
         public = {key: value for key, value in result.items() if key not in _PRIVATE}
-        text = json.dumps(to_plain(public), indent=2, ensure_ascii=False, allow_nan=False)
-        texts.append((json_path, text + "\n"))
+        texts.append((json_path, _as_json(public)))
     if report_path is not None:
         from simulations.report.page import render_page
 
@@ -73,6 +72,19 @@ def write_results(
     for path, text in texts:
         write_whole(path, text)
     return [path for path, _ in texts]
+
+
+def write_plain(value: Any, path: Path) -> None:
+    """Write plain values as JSON.
+
+    Raises:
+        OutputError: when writing fails; a file that was there before is then unchanged.
+    """
+    write_whole(path, _as_json(value))
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_plain(value: Any) -> Any:

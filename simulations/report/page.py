@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import resources
 from typing import Any, Final
 
 from simulations.report.charts import answer_chart, course_chart, segment_chart
 from simulations.report.plots import arm_colours, bars, funnel
+from simulations.report.template import open_template
 from simulations.report.words import (
     ALONE,
     METRIC_LABELS,
@@ -44,18 +44,12 @@ def render_page(result: Mapping[str, Any]) -> str:
     Returns:
         An HTML document.
     """
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    source = resources.files("simulations.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(count=count, percent=percent, duration=duration)
     metrics = result.get("metrics", {})
     real = result.get("privacy", {}).get("population", {}).get("real")
     headline, below = finding(result)
-    return environment.from_string(source).render(
+    return open_template(TEMPLATE).render(
         headline=headline,
         below=below.replace(" %", "\N{NO-BREAK SPACE}%"),
         cards=_cards(result),

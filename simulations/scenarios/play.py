@@ -23,10 +23,11 @@ import numpy as np
 from flwr.serverapp import Grid
 
 from aggregator.admission import MayTakePart
-from aggregator.campaign import CLIP_NORM, Campaign, PrivacyTarget, UnsafeNoPrivacy
+from aggregator.campaign import CLIP_NORM, Campaign, PrivacyTarget, TaskRecord, UnsafeNoPrivacy
 from aggregator.collection import CollectionPlan
 from aggregator.errors import QuorumNotReachedError
 from aggregator.in_process import InProcessGrid
+from aggregator.item_training import OnRound
 from aggregator.learning import (
     Learned,
     TrainingRecipe,
@@ -41,7 +42,7 @@ from client_sdk.wire.table import RankerSettings, RankerTable
 from models.item_statistics import suggest_top_items
 from models.item_training import initial_state
 from privacy.budget import Budget
-from privacy.events import AssumedPopulation
+from privacy.events import AssumedPopulation, ReleaseEvent
 from privacy.noise import GaussianNoise
 from simulations.data.bundled import load_bundled
 from simulations.data.loader import load_events
@@ -109,11 +110,15 @@ class Told:
         accepted: Contributions of each task.
         invited: People asked, of each task.
         refusals: Everybody else, by reason, of each task.
+        tasks: The record of each, where all of them were finished.
+        events: What was released then.
     """
 
     accepted: list[int] = field(default_factory=list)
     invited: list[int] = field(default_factory=list)
     refusals: list[Counter[Refusal]] = field(default_factory=list)
+    tasks: Sequence[TaskRecord] = ()
+    events: Sequence[ReleaseEvent] = ()
 
     def note(self, found: TaskResult | Collected) -> None:
         """Note one task."""
@@ -169,6 +174,7 @@ class Play:
         workspace: A private folder; ledgers go there.
         pool: Who adds up; the result does not depend on it.
         around: Wraps the engine, for who wants to look at tasks or to change their sums.
+        on_round: Called after each round of training.
     """
 
     scenario: Scenario
@@ -176,6 +182,7 @@ class Play:
     workspace: Path
     pool: Pool = ONE_THREAD
     around: Around = lambda engine: engine
+    on_round: OnRound | None = None
 
     @property
     def arms(self) -> Mapping[str, float | None]:
@@ -273,6 +280,7 @@ class Play:
                     Counter({Refusal(name): count for name, count in error.refusals.items()})
                 )
                 return None, told
+        told.tasks, told.events = learned.tasks, learned.events
         return ranker_table(learned.ranker, self.settings), told
 
     def result(self, arm: str) -> dict[str, Any]:
@@ -320,9 +328,10 @@ class Play:
                 rounds=task.rounds,
                 clip_norm=task.clip or CLIP_NORM,
                 seed=(seed % 2**31) << 20,
-                min_separation=max(1, self.people // self.cohort),
+                min_separation=task.min_separation or max(1, self.people // self.cohort),
             ),
             cohort_of=cohort_of,
+            on_round=self.on_round,
         )
 
     def holdings(self) -> Holdings:

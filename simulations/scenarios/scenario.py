@@ -88,6 +88,11 @@ class Task:
     top_items: Annotated[
         int | None, Whole("items that the statistics cover", least=1, most=4_096)
     ] = None
+    min_separation: Annotated[
+        int | None,
+        Whole("fewest rounds between two of one person; by default as many as turns allow",
+              least=1, most=1_000_000),
+    ] = None  # fmt: skip
     round_every_hours: Annotated[
         float, Number("simulated hours from one task to the next", least=0.0, most=8_760.0)
     ] = 24.0
@@ -106,6 +111,11 @@ class Task:
                 raise ScenarioError(
                     "clip", "expected only with item-training, for a history has norm 1; got it "
                     "with item-statistics: remove it",
+                )  # fmt: skip
+            if self.min_separation is not None:
+                raise ScenarioError(
+                    "min_separation", "expected only with item-training, for statistics are one "
+                    "round; got it with item-statistics: remove it",
                 )  # fmt: skip
         elif self.top_items is not None:
             raise ScenarioError(

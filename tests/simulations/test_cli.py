@@ -16,6 +16,23 @@ from privacy.errors import PrivacyError
 from simulations.cli import Run, main
 from simulations.progress import Progress
 from simulations.settings import DemoSettings, SimulationSettings
+from tests.simulations.scenarios.test_play import small_model
+
+SCENARIO = """seed = 4
+[people]
+source = "synthetic"
+model = "model.json"
+count = 300
+[task]
+kind = "item-training"
+rounds = 2
+cohort = 150
+[privacy]
+epsilon = [4.0]
+population = 5000
+[consent]
+refuse = 0.2
+"""
 
 RESULT: Mapping[str, Any] = {"data": {"people": 2}, "metrics": {}, "seconds": 1.0, "example": {}}
 
@@ -263,6 +280,138 @@ def test_main_simulate_people_reach_the_settings(tmp_path: Path) -> None:
     ran = Ran()
     assert run(["simulate", "--people", str(tmp_path)], ran)[0] == 0
     assert ran.settings == SimulationSettings(people=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["scenario", "sweep"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--events", "{events}"],
+        ["--epsilon", "2"],
+        ["--epsilon=2"],
+        ["--delta", "1e-6"],
+        ["--rounds", "1"],
+        ["--seeds", "1"],
+        ["--engine", "kernel"],
+        ["--population", "5"],
+    ],
+)
+def test_main_file_that_says_it_all_takes_no_other_word(
+    name: str, words: list[str], events: Path, tmp_path: Path
+) -> None:
+    """Also where the word says what is the default."""
+    file = tmp_path / "file.toml"
+    file.write_text("seed = 1")
+    filled = [word.format(events=events) for word in words]
+    code, out, err = run(["simulate", f"--{name}", str(file), *filled])
+    assert (code, out) == (2, "")
+    word = words[0].partition("=")[0]
+    assert err == (
+        f"homebody: error: {word} contradicts --{name}, whose file says it all; remove one\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--scenario", "{folder}/none.toml"], "none.toml does not exist"),
+        (["--scenario", "{folder}"], "is a folder; expected a TOML file"),
+        (["--scenario", "{file}", "--seed", "-1"], "seed must be from 0"),
+        (["--scenario", "{file}", "--workers", "0"], "workers must be from 1"),
+        (["--scenario", "{file}", "--ray", "mars"], "--ray: expected local, local:N, auto or"),
+        (["--scenario", "{file}", "--sweep", "{file}"], "--scenario contradicts --sweep"),
+        (["--scenario", "{file}"], "file.toml, line 2: sed: expected one of"),
+        (["--sweep", "{file}"], "give --out DIR"),
+        (["--sweep", "{file}", "--out", "{folder}/o", "--ray", "local"], "--ray contradicts"),
+        (["--sweep", "{file}", "--out", "{folder}/o", "--workers", "0"], "workers must be from 1"),
+        (["--sweep", "{file}", "--out", "{folder}/o"], "file.toml, line 2: sed: expected one of"),
+        (["--sweep", "{folder}/none.toml", "--out", "{folder}/o"], "does not exist"),
+        (["--events", "{events}", "--ray", "local:0"], "--ray: local:N needs N from 1"),
+        (["--events", "{events}", "--ray", "local:2", "--workers", "2"], "remove --workers"),
+        (
+            ["--events", "{events}", "--ray", "local", "--engine", "devices"],
+            "for the engine kernel",
+        ),
+        (["--events", "{events}", "--ray", "127.0.0.1:1"], "no Ray cluster on 127.0.0.1:1"),
+    ],
+)
+def test_main_simulate_bad_file_or_pool_is_one_line(
+    words: list[str], part: str, events: Path, tmp_path: Path
+) -> None:
+    """File, line and remedy; nothing is left behind."""
+    file = tmp_path / "file.toml"
+    file.write_text("seed = 1\nsed = 2\n")
+    filled = [word.format(folder=tmp_path, events=events, file=file) for word in words]
+    code, out, err = run(["simulate", "--quiet", *filled])
+    assert (code, out) == (1 if "127" in part else 2, "")
+    assert err.startswith("homebody: error: ")
+    assert part in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_main_simulate_scenario_of_one_file_writes_json_and_report(tmp_path: Path) -> None:
+    """The same from the same file and seed; another seed is another run."""
+    (tmp_path / "model.json").write_bytes(small_model().to_json())
+    file = tmp_path / "town.toml"
+    file.write_text(SCENARIO)
+    found = []
+    for at, more in enumerate([[], ["--workers", "2"], ["--seed", "9"]]):
+        json_path = tmp_path / f"{at}.json"
+        words = ["simulate", "--scenario", str(file), "--json", str(json_path), *more]
+        code, out, err = run([*words, "--out", str(tmp_path / "o")])
+        assert code == 0, err
+        assert "noise as if 5,000 people took part (300 simulated)" in out
+        assert "together-eps-4, seed" in err
+        found.append(json.loads(json_path.read_text()))
+    first, same, other = ({**each, "seconds": None} for each in found)
+    assert first == same
+    assert first["metrics"] != other["metrics"]
+    assert set(first["metrics"]) == {"popularity", "together-no-noise", "together-eps-4"}
+    assert first["consent"]["granted"] + first["consent"]["refused"] == 300
+    rejected = first["tasks"]["together-eps-4"][0]["rejected"]
+    assert rejected["no-consent"] > 0
+    assert "SYNTHETIC" in out
+    assert (tmp_path / "o" / "report.html").is_file()
+
+
+def test_main_simulate_scenario_without_quorum_says_so(tmp_path: Path) -> None:
+    """An arm that learned nothing has no number, and a reason."""
+    (tmp_path / "model.json").write_bytes(small_model().to_json())
+    file = tmp_path / "town.toml"
+    file.write_text(SCENARIO.replace("cohort = 150", "cohort = 150\nquorum = 0.99"))
+    code, out, _ = run(["simulate", "--scenario", str(file), "--quiet"])
+    assert code == 0
+    said = " ".join(out.split())
+    assert "Left out: Together, ε = 4: its task 2 was accepted by" in said
+    assert "fewer than its quorum, so that the arm ended there" in said
+
+
+def test_main_simulate_scenario_smaller_population_is_one_line(tmp_path: Path) -> None:
+    """Fewer people than there are is no assumption."""
+    file = tmp_path / "town.toml"
+    text = SCENARIO.replace("population = 5000", "population = 797")
+    people = 'source = "synthetic"\nmodel = "model.json"\ncount = 300'
+    file.write_text(text.replace(people, 'source = "bundled"'))
+    code, _, err = run(["simulate", "--scenario", str(file), "--quiet"])
+    assert code == 2
+    assert (
+        err == "homebody: error: population must be at least the 798 people in the data; got 797\n"
+    )
+
+
+def test_main_simulate_ray_reaches_the_run_as_a_pool(events: Path) -> None:
+    """Two local workers are asked; without Ray the run is given none."""
+    asked: list[Any] = []
+
+    def note(_settings: Any, _progress: Progress, **more: Any) -> Mapping[str, Any]:
+        asked.append({name: getattr(value, "workers", None) for name, value in more.items()})
+        return RESULT
+
+    words = ["simulate", "--quiet", "--events", str(events)]
+    assert run([*words, "--ray", "local:2"], note)[0] == 0
+    assert run(words, note)[0] == 0
+    assert asked == [{"pool": 2}, {}]
 
 
 def test_main_narrow_encoding_never_breaks_the_output(tmp_path: Path) -> None:
