@@ -143,7 +143,8 @@ class BoundedSum:
             raise ValueError(f"expected int64[{self.dimension}] of at least 0 contributions")
         if self._count + count > MAX_CONTRIBUTIONS:
             raise SumOverflowError(f"a sum holds at most {MAX_CONTRIBUTIONS} contributions")
-        norm = math.sqrt(float(np.square(steps.astype(np.float64)).sum()))
+        wide = steps.astype(np.float64)
+        norm = math.sqrt(float(np.square(wide, out=wide).sum()))
         # Float64 may be off by its rounding where every contribution is the same.
         if norm > count * STEPS * (1.0 + 1e-9):
             raise ValueError(f"no {count} clipped contributions have such a sum")

@@ -7,13 +7,16 @@ Rules a reader can check line by line:
 2. `weigh` is `statistics_vector` and `latest` is the choice of a device's batch, for all people at
    once: the same formulas in the same precision, but for the order in which a norm is added up.
 3. Columns may be memory maps; `of` copies the few people that are asked, nobody else is read.
+4. `weighed` keeps what it made for the next round that asks the same person: a history's vector
+   does not depend on the task. Only in memory, and only up to `MOST_REMEMBERED`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,8 @@ from simulations.kernel.binding import Rows
 
 # As in `client_sdk.intelligence.history`: nothing is forgotten entirely.
 _LOWEST_EXPONENT: Final = -60.0
+# Entries whose weights are kept: 128 MB of float32.
+MOST_REMEMBERED: Final = 2**25
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
@@ -44,6 +49,9 @@ class HistoryColumns:
     counts: NDArray[np.float32]
     last_time_s: NDArray[np.float64]
     now_s: float
+    _weighed: dict[tuple[str, float], _Weighed] = field(
+        init=False, repr=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         entries = len(self.items)
@@ -69,6 +77,11 @@ class HistoryColumns:
         """How many there are."""
         return len(self.offsets) - 1
 
+    @cached_property
+    def longest(self) -> int:
+        """The length of the longest history."""
+        return int(self.lengths.max(initial=0))
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         """int64[people], the number of different items of each person."""
@@ -80,10 +93,7 @@ class HistoryColumns:
         Args:
             people: int64[m], from 0 to ``people - 1``.
         """
-        starts = np.asarray(self.offsets[people], np.int64)
-        lengths = np.asarray(self.offsets[people + 1], np.int64) - starts
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+        offsets, at = self._entries_of(people)
         return HistoryColumns(
             offsets=offsets,
             items=np.asarray(self.items[at]),
@@ -91,6 +101,43 @@ class HistoryColumns:
             last_time_s=np.asarray(self.last_time_s[at]),
             now_s=self.now_s,
         )
+
+    def weighed(self, people: NDArray[np.int64], settings: RankerSettings) -> Rows | None:
+        """Give everybody's rows, of which these people's are weighed; others' may be zeros.
+
+        Threads may ask at the same time: what two of them write of one person has the same bits.
+
+        Args:
+            people: int64[m], from 0 to ``people - 1``.
+            settings: Weighting and half-life.
+
+        Returns:
+            The rows that `weigh` gives, or None for memory maps and where there are more than
+            `MOST_REMEMBERED` entries: then ``of(people).weigh(settings)`` is the way.
+        """
+        if isinstance(self.items, np.memmap) or len(self.items) > MOST_REMEMBERED:
+            return None
+        key = (settings.weighting, settings.half_life_days)
+        known = self._weighed.get(key)
+        if known is None:
+            known = self._weighed.setdefault(key, _Weighed.nobody(self))
+        missing = people[~known.done[people]]
+        if len(missing):
+            made = self.of(missing).weigh(settings)
+            known.rows.weights[self._entries_of(missing)[1]] = made.weights
+            known.done[missing] = True
+        return known.rows
+
+    def _entries_of(self, people: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Give the offsets of these people's entries once copied, and where they are."""
+        starts = np.asarray(self.offsets[people], np.int64)
+        lengths = np.asarray(self.offsets[people + 1], np.int64) - starts
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return offsets, np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the columns, and nothing that can be made of them."""
+        return {**self.__dict__, "_weighed": {}}
 
     def history(self, person: int) -> History:
         """Give one person's history as their device would hold it."""
@@ -147,7 +194,7 @@ class HistoryColumns:
         if room < 1:
             raise ValueError(f"the batch needs room for at least one item; got {room}")
         lengths = self.lengths
-        if not len(self.items) or int(lengths.max()) <= room:
+        if self.longest <= room:
             return self.offsets, self.items
         kept = np.ones(len(self.items), bool)
         # Person by person: sorting a few entries many times is faster than all entries once.
@@ -158,6 +205,23 @@ class HistoryColumns:
             kept[start + order[room:]] = False
         offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, room))]).astype(np.int64)
         return offsets, np.ascontiguousarray(self.items[kept])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Weighed:
+    """Everybody's rows, as far as they were asked for: ``done`` says whose are weighed."""
+
+    rows: Rows
+    done: NDArray[np.bool_]
+
+    @classmethod
+    def nobody(cls, histories: HistoryColumns) -> _Weighed:
+        rows = Rows(
+            offsets=histories.offsets,
+            items=histories.items,
+            weights=np.zeros(len(histories.items), np.float32),
+        )
+        return cls(rows=rows, done=np.zeros(histories.people, bool))
 
 
 def _offsets_of(person: NDArray[np.int64], people: int) -> NDArray[np.int64]:

@@ -39,6 +39,7 @@ A simulation that needs them runs on devices.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,11 @@ class Answer(IntEnum):
     GRANTED = 1
     WITHDRAWN = 2
     EXPIRED = 3
+
+
+@functools.lru_cache(maxsize=2**17)
+def _name_of(person: int) -> str:
+    return hashlib.sha256(b"simulated device %d" % person).hexdigest()
 
 
 _NO_CONSENT: Final = {
@@ -230,7 +236,7 @@ class Crowd:
         """Give the public key that a person is known by, hexadecimal."""
         if self.names is not None:
             return self.names[person]
-        return hashlib.sha256(b"simulated device %d" % person).hexdigest()
+        return _name_of(person)
 
     def remembers_all_of(self, order: Order) -> bool:
         """Whether these devices were there from the run's first round, and forgot nothing."""

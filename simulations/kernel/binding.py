@@ -9,6 +9,7 @@ import ctypes
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -95,6 +96,13 @@ class Rows:
     def people(self) -> int:
         """How many there are."""
         return len(self.offsets) - 1
+
+    @cached_property
+    def places(self) -> range:
+        """The smallest range that holds all items; looked for once."""
+        if not len(self.items):
+            return range(0)
+        return range(int(self.items.min()), int(self.items.max()) + 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -415,7 +423,5 @@ def _check_asked(people: Rows, asked: NDArray[np.int64], n_items: int) -> None:
     _check("asked", asked, np.int64)
     if len(asked) and not (int(asked.min()) >= 0 and int(asked.max()) < people.people):
         raise ValueError(f"asked names a person that is not among the {people.people}")
-    if len(people.items) and not (
-        int(people.items.min()) >= 0 and int(people.items.max()) < n_items
-    ):
+    if len(people.items) and not (people.places.start >= 0 and people.places.stop <= n_items):
         raise ValueError(f"a history names an item that is not among the {n_items}")

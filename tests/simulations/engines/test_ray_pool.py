@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,11 +215,16 @@ def read_or_wait(histories: HistoryColumns, note: str, always: bool) -> HistoryC
     raise AssertionError("nobody killed this worker")
 
 
+def as_made(histories: HistoryColumns) -> dict[str, Any]:
+    """Give what columns were made from."""
+    return {each.name: getattr(histories, each.name) for each in fields(histories) if each.init}
+
+
 def test_ray_pool_killed_worker_shard_computed_again(cluster: RayPool, tmp_path: Path) -> None:
     """A worker is killed while it works: its shard is done again, nobody is counted twice."""
     note = tmp_path / "pid"
     histories = columns()
-    waiting = WaitingOnce(**vars(histories), note=str(note))
+    waiting = WaitingOnce(**as_made(histories), note=str(note))
     pool, found = replace(cluster, _sent=[]), list[ShardSum]()
 
     def work() -> None:
@@ -238,7 +243,7 @@ def test_ray_pool_killed_worker_shard_computed_again(cluster: RayPool, tmp_path:
 
 def test_ray_pool_workers_that_always_die_one_clear_error(cluster: RayPool, tmp_path: Path) -> None:
     """A shard that kills each of its workers fails the round, and the pool still works."""
-    waiting = WaitingOnce(**vars(columns()), note=str(tmp_path / "pid"), always=True)
+    waiting = WaitingOnce(**as_made(columns()), note=str(tmp_path / "pid"), always=True)
     pool = replace(cluster, _sent=[], retries=0, workers=1)
     with pytest.raises(WorkersLostError, match="nothing was added"):
         pool.add_up(TRAINING, holdings_of(waiting), EVERYONE)

@@ -1,7 +1,11 @@
-"""The kernel against the device's own code, person by person: same update, same lattice sum."""
+"""The kernel against the device's own code, person by person: same update, same lattice sum.
+
+More than 400 lines: one test file for one C file.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -28,6 +32,7 @@ from simulations.kernel.binding import (
     Status,
     count_items,
     item_statistics,
+    private_vectors,
     train_items,
 )
 from simulations.kernel.packing import latest_items, pack_histories
@@ -307,3 +312,95 @@ def test_count_items_out_of_range_refused(person: int, item: int) -> None:
     )
     with pytest.raises(ValueError, match="not among the"):
         count_items(people, np.array([person]), n_items=9, clip_norm=1.0)
+
+
+@pytest.mark.parametrize("rank", [5, 8, 32, 136])
+@pytest.mark.parametrize(("size", "ridge"), [(0.1, 1.0), (30.0, 0.01)])
+def test_private_vectors_equal_a_solve_in_float64(rank: int, size: float, ridge: float) -> None:
+    """By either way: in float32 and refined, or in float64 where that is not enough."""
+    rng = np.random.default_rng(rank)
+    factors = (size * rng.standard_normal((300, rank))).astype(np.float32)
+    lengths = np.array([1, 3, 4, 7, 130, 300])
+    items = np.concatenate([np.sort(rng.choice(300, each, replace=False)) for each in lengths])
+    people = Rows(
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        items=items.astype(np.int32),
+        weights=rng.uniform(0.01, 1.0, len(items)).astype(np.float32),
+    )
+    found = private_vectors(people, np.arange(6), factors=factors, ridge=ridge)
+    for person, (start, stop) in enumerate(itertools.pairwise(people.offsets)):
+        rows = factors[people.items[start:stop]].astype(np.float64)
+        x = people.weights[start:stop].astype(np.float64)
+        gram = (rows * x[:, None]).T @ rows + ridge * np.eye(rank)
+        # Float64 itself is off by its rounding times the matrix's condition.
+        off = max(2e-7, 1e-15 * float(np.linalg.cond(gram)))
+        expected = np.linalg.solve(gram, x @ rows)
+        np.testing.assert_allclose(
+            found[person], expected, rtol=0, atol=off * np.linalg.norm(expected)
+        )
+
+
+@pytest.mark.parametrize("rank", [5, 32])
+@pytest.mark.parametrize("size", [1.0, 1e3])
+def test_train_items_one_step_equals_the_formula(rank: int, size: float) -> None:
+    """Near and far from a score of 0: each row moves by its weight times its error, along u."""
+    rng = np.random.default_rng(2)
+    factors = (0.3 * rng.standard_normal((90, rank))).astype(np.float32)
+    factors[1::2] *= np.float32(size)
+    items = np.arange(0, 90, 4, dtype=np.int32)
+    people = Rows(
+        offsets=np.array([0, len(items)]),
+        items=items,
+        weights=np.full(len(items), len(items) ** -0.5, np.float32),
+    )
+    task = ItemTraining(
+        factors=factors,
+        positive_offsets=people.offsets,
+        positives=items,
+        seed=4,
+        steps=1,
+        learning_rate=0.5,
+        negatives=2,
+        ridge=1.0,
+    )
+    one = np.zeros(1, np.int64)
+    u = private_vectors(people, one, factors=factors, ridge=1.0)[0].astype(np.float64)
+    drawn = sample_negatives(seed=4, step=0, count=2 * len(items), n_items=90, avoid=items)
+    scores = factors.astype(np.float64) @ u
+    error = np.bincount(drawn, minlength=90) / (1.0 + np.exp(-scores))
+    error[items] = -1.0 / (1.0 + np.exp(scores[items]))
+    expected = -0.5 * error[:, None] * u
+    clip_norm = 2.0 * float(np.linalg.norm(expected))
+    found = train_items(people, task, one, clip_norm=clip_norm).sum.reshape(90, rank)
+    np.testing.assert_allclose(
+        found * (clip_norm / STEPS), expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max()
+    )
+    assert (np.abs(scores).max() > 90.0) == (size > 1.0)
+
+
+def test_train_items_in_a_large_catalogue_draws_the_devices_negatives() -> None:
+    """Where items are not listed, and some words of the generator come close to a second draw."""
+    n_items, steps = 400_000, 12
+    items = np.arange(3, n_items, 997, dtype=np.int32)
+    people = Rows(
+        offsets=np.array([0, len(items)]),
+        items=items,
+        weights=np.full(len(items), len(items) ** -0.5, np.float32),
+    )
+    task = ItemTraining(
+        factors=np.ones((n_items, 1), np.float32),
+        positive_offsets=people.offsets,
+        positives=items,
+        seed=8,
+        steps=steps,
+        learning_rate=1.0,
+        negatives=4,
+        ridge=1.0,
+    )
+    found = train_items(people, task, np.zeros(1, np.int64), clip_norm=1.0)
+    drawn = [
+        sample_negatives(seed=8, step=step, count=4 * len(items), n_items=n_items, avoid=items)
+        for step in range(steps)
+    ]
+    expected = np.union1d(items, np.concatenate(drawn))
+    np.testing.assert_array_equal(np.flatnonzero(found.sum), expected)
