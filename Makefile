@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export FLWR_TELEMETRY_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo superlink test lint types imports unit runtimes fuzz bench bench-simulation clean
+.PHONY: help setup demo superlink test lint types imports unit runtimes fuzz bench bench-simulation leaderboard clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,6 +71,10 @@ bench-simulation: $(STAMP)  ## Our simulation beside pfl-research and Flower's, 
 	$(FLOWER)/bin/python -m pip install --quiet 'flwr[simulation]>=1.41,<1.42'
 	$(BIN)/python -m benchmarks.simulation --pfl $(PFL)/bin/python --flower $(FLOWER)/bin/python \
 	  --json benchmarks/results/simulation.json
+
+leaderboard: $(STAMP)  ## Private recommendation beside its peers; writes docs/leaderboard.md
+	@mkdir -p $(OUT)
+	$(BIN)/python -m benchmarks.leaderboard --all --json $(OUT)/leaderboard.json --write docs/leaderboard.md
 
 clean:  ## Remove the virtual environment and every output
 	rm -rf $(VENV) $(OLD) $(PFL) $(FLOWER) $(OUT) build dist *.egg-info

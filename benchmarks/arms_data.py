@@ -22,7 +22,7 @@ from simulations.arms.local_statistics import LocalSettings
 from simulations.arms.neighbours import NeighbourSettings
 from simulations.arms.private_factors import FactorSettings
 from simulations.data.bundled import load_bundled
-from simulations.data.interactions import DEFAULT_KIND, EVENT_KINDS, Interactions
+from simulations.data.interactions import DEFAULT_KIND, EVENT_KINDS, Interactions, LoadedData
 from simulations.evaluation.metrics import Measured, Scorer, measure
 from simulations.evaluation.split import Part, Split, Targets, draw_targets, hold_out
 from simulations.population import histories_of
@@ -85,7 +85,11 @@ class Workload:
 
 def retail(part: Part) -> Workload:
     """Load the bundled sample."""
-    data = load_bundled()
+    return retail_of(load_bundled(), part, name="Online Retail")
+
+
+def retail_of(data: LoadedData, part: Part, *, name: str) -> Workload:
+    """Take a shop's events, with the settings that were chosen on the bundled sample."""
     split = hold_out(data.interactions, part=part)
     arms = Arms(
         train=split.train, histories=histories_of(split, data.catalogue), catalogue=data.catalogue
@@ -102,7 +106,7 @@ def retail(part: Part) -> Workload:
         return learn_bundled(bench, release, seed=seed)
 
     return Workload(
-        name="Online Retail",
+        name=name,
         split=split,
         arms=arms,
         settings=RETAIL,

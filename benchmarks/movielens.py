@@ -10,7 +10,10 @@ Protocols, on the leave-one-out split of He et al. 2017 (Neural Collaborative Fi
 - ``sampled``: the held-out item among the 99 given negatives.
 
 Rows without noise. The private rows are printed by ``python -m benchmarks.epsilon_quality``, which
-uses what is here. Hyperparameters were chosen by ``--tune``, on a validation split: one random
+uses what is here; ``python -m benchmarks.movielens_goals`` holds the rows chosen on later events
+against the goals, and adds rounds after the statistics.
+
+Hyperparameters were chosen by ``--tune``, on a validation split: one random
 training item of each person held out, with 99 random negatives, by the sum of full HR@10, sampled
 HR@10 and sampled NDCG@10. The test was looked at several times for these rows, because the grid was
 widened (length_power, popularity_power, later diagonal_power and the prior) after a first choice
@@ -29,6 +32,7 @@ import itertools
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -90,6 +94,8 @@ MOST_TOP_ITEMS: Final = 2_000
 _BLOCK: Final = 1_024
 
 IndexArray = NDArray[np.int64]
+Scorer = Callable[[Sequence[History]], NDArray[np.float32]]
+"""People's histories to their scores of all items, float32[people, N_ITEMS]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,11 +184,14 @@ class Population:
         """Sum the unit-norm histories over all items."""
         return np.asarray(self._vectors(None).sum(axis=0), np.float64)
 
-    def gram(self, within: NDArray[np.int32], length_power: float) -> NDArray[np.float64]:
-        """Sum x x' over people, packed; |x| = (length / longest) ** length_power <= 1."""
+    def gram(
+        self, within: NDArray[np.int32], length_power: float, longest: float | None = None
+    ) -> NDArray[np.float64]:
+        """Sum x x' over people, packed; |x| = min(1, length / longest) ** length_power <= 1."""
         vectors = self._vectors(within)
         lengths = np.array([len(history) for history in self.histories], np.float32)
-        vectors *= ((lengths / lengths.max()) ** length_power)[:, None]
+        share = np.minimum(lengths / (longest or lengths.max()), 1.0)
+        vectors *= (share**length_power)[:, None].astype(np.float32)
         gram = (vectors.T @ vectors).astype(np.float64)
         rows, columns = np.triu_indices(len(gram))
         return gram[rows, columns] * np.where(rows == columns, 1.0, np.sqrt(2.0))
@@ -206,6 +215,7 @@ def learn(
     statistics: StatisticsSettings,
     top_items: int | None = None,
     length_power: float = 0.0,
+    longest: float | None = None,
     prior: ItemPrior | None = None,
     most_top_items: int = N_ITEMS,
 ) -> RankerTable:
@@ -218,14 +228,18 @@ def learn(
         seed: of the noise.
         statistics: how to decode.
         top_items: K; `suggest_top_items` when left out.
-        length_power: 0 gives everybody norm 1, more gives long histories more weight; what is
-            lost to the noise by that is too much, so private rows use 0.
+        length_power: 0 gives everybody norm 1, more gives long histories more weight, and takes
+            from the sum what noise must not drown: private rows use 0 for the people as they are.
+        longest: the public length from which a history has norm 1; the longest one when left out,
+            which is for rows without noise only.
         prior: what the catalogue's attributes say.
         most_top_items: the most that the suggestion may come to.
 
     Returns:
         The release.
     """
+    if epsilon is not None and length_power > 0 and longest is None:
+        raise ValueError("a private row needs a public longest: the longest history is a secret")
     rng = np.random.default_rng(seed)
     count_std = gram_std = 0.0
     if epsilon is not None:
@@ -237,7 +251,7 @@ def learn(
         people=people.n_people, noise_std=gram_std, n_items=N_ITEMS, prior=prior is not None
     )
     top = select_top_items(counts, min(size, most_top_items))
-    packed = people.gram(top, length_power)
+    packed = people.gram(top, length_power, longest)
     packed += rng.standard_normal(len(packed)) * gram_std
     decoded = decode_item_statistics(
         packed,
@@ -251,14 +265,18 @@ def learn(
     return RankerTable(**vars(decoded), settings=RANKER)
 
 
-def evaluate(people: Population, table: RankerTable) -> dict[str, float]:
-    """Rank for everybody and measure."""
+def evaluate(people: Population, table: RankerTable | Scorer) -> dict[str, float]:
+    """Rank for everybody, by a table or by what scores a block of people, and measure."""
     ratings = people.ratings
     gathered: dict[str, list[NDArray[np.float64]]] = {}
     for start in range(0, ratings.n_people, _BLOCK):
         block = slice(start, start + _BLOCK)
         histories = people.histories[block]
-        scores = score_many(table, RANKER, solve_many(table, histories), histories)
+        scores = (
+            score_many(table, RANKER, solve_many(table, histories), histories)
+            if isinstance(table, RankerTable)
+            else table(histories)
+        )
         new = np.ones(scores.shape, bool)
         for row, seen in enumerate(people.seen[block]):
             new[row, seen] = False

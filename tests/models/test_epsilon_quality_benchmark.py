@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import movielens
-from benchmarks.epsilon_quality import KNOWN_REACH, main, movielens_row
+from benchmarks.epsilon_quality import KNOWN_REACH, METRICS, main, movielens_row, show
 from benchmarks.movielens_attributes import attributes_of
 from models.item_prior import ItemPrior
 
@@ -41,6 +41,16 @@ def test_epsilon_quality_no_seeds_is_refused(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         main(["--seeds", "0"])
     assert "--seeds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kept", "said"), [(0.88, "yes"), (0.8799, "NO")])
+def test_epsilon_quality_row_says_whether_its_goal_is_reached(
+    kept: float, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A share just below its goal is not rounded up to it."""
+    row = dict.fromkeys(METRICS, 0.1) | {"data": "made up", "people": 10, "epsilon": 2.0}
+    show(row | {"std": 0.0, "kept": kept, "goal": 0.88, "seconds": 1.0})
+    assert capsys.readouterr().out.split("goal 88%: ")[1].split()[0] == said
 
 
 def test_movielens_attributes_follow_genre_year_and_shared_words(tmp_path: Path) -> None:
