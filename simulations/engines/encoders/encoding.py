@@ -57,7 +57,7 @@ class KernelOptions:
     source: Path = SOURCE
 
     @property
-    def library(self) -> ctypes.CDLL:
+    def compiled(self) -> ctypes.CDLL:
         """The compiled library."""
         return load(self.source)
 
@@ -92,7 +92,7 @@ def send(
         dimension=len(into),
         clip_norm=order.clip_norm,
         into=into,
-        library=options.library,
+        library=options.compiled,
     )
     status, norms = status.copy(), np.zeros(len(status))
     status[willing], norms[willing] = found.status, found.norms

@@ -20,7 +20,7 @@ def item_counts(order: Order, holdings: Holdings, options: KernelOptions) -> Enc
     """Read the order; see `client_sdk.federation.encoders.encode_item_counts`."""
     if order.payload:
         raise OrderRefusedError(Refusal.OUT_OF_BOUNDS_ORDER)
-    library = options.library
+    library = options.compiled
 
     def encode(people: NDArray[np.int64], into: NDArray[np.int64]) -> Contributions:
         block = holdings.histories.of(people)

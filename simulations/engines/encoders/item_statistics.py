@@ -22,7 +22,7 @@ def item_statistics(order: Order, holdings: Holdings, options: KernelOptions) ->
     rising = bool(np.all(top[1:] > top[:-1]))
     if not rising or top[0] < 0 or int(top[-1]) >= holdings.release.n_items:
         raise OrderRefusedError(Refusal.OUT_OF_BOUNDS_ORDER)
-    settings, library = holdings.release.settings or RankerSettings(), options.library
+    settings, library = holdings.release.settings or RankerSettings(), options.compiled
 
     def encode(people: NDArray[np.int64], into: NDArray[np.int64]) -> Contributions:
         block = holdings.histories.of(people)

@@ -14,7 +14,7 @@ from simulations.kernel.binding import Contributions, ItemTraining, train_items
 def item_training(order: Order, holdings: Holdings, options: KernelOptions) -> Encode:
     """Read the order; see `client_sdk.federation.encoders.encode_item_training`."""
     release, asked = holdings.release, order.parameters
-    settings, library = release.settings, options.library
+    settings, library = release.settings, options.compiled
     if settings is None or release.rank is None:
         raise OrderRefusedError(Refusal.UNKNOWN_TASK)
     rank, negatives = int(asked["rank"]), int(asked["negatives"])

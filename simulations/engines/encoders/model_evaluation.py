@@ -27,7 +27,7 @@ def model_evaluation(order: Order, holdings: Holdings, options: KernelOptions) -
     """Read the order; see `client_sdk.federation.evaluation`."""
     tables = _tables(order, n_items=holdings.release.n_items)
     rankers = [Ranker(table=each, categories=holdings.release.categories) for each in tables or ()]
-    library = options.library
+    library = options.compiled
 
     def encode(people: NDArray[np.int64], into: NDArray[np.int64]) -> Contributions:
         enough = holdings.histories.offsets[people + 1] - holdings.histories.offsets[people]

@@ -181,7 +181,7 @@ def test_parity_check_a_mutated_kernel_is_noticed(
     """One sign, one clip or one negative differs: the check fails for each task it is part of."""
     mutant, (found, names) = MUTANTS[name], asked_of_all
     options = KernelOptions(by_rows=mutant.by_rows, source=mutants)
-    chosen = ctypes.c_int.in_dll(options.library, "mutant")
+    chosen = ctypes.c_int.in_dll(options.compiled, "mutant")
     for task in mutant.tasks:
         chosen.value = 1 + list(MUTANTS).index(name)
         assert next(differences(found[task], people, names, options=options), None), task
