@@ -235,7 +235,7 @@ class FakeAggregator:
                 n_arms=int(asked.get("arms", 1)), n_features=int(asked.get("features", 1))
             )
         elif kind is TaskKind.PROPENSITY_TRAINING:
-            dimension = parameter_count(int(asked["features"]), int(asked["hidden"]))
+            dimension = parameter_count(int(asked.get("features", 1)), int(asked.get("hidden", 0)))
         fields: dict[str, Any] = {
             "task_id": secrets.token_hex(16),
             "kind": kind,
